@@ -1,0 +1,120 @@
+use super::*;
+
+/// Captured from MariaDB 10.11 (Debian): capabilities 0xf7fe (lower), 0x81ff (upper), extended 0x1f.
+const MARIADB_GREETING: &[u8] = b"\x0a5.5.5-10.11.19-MariaDB-0+deb12u1\x00\x1f\x00\x00\x00\x5d\x24\x2d\x5a\x7a\x2c\x49\x55\x00\xfe\xf7\x2d\x02\x00\xff\x81\x15\x00\x00\x00\x00\x00\x00\x1f\x00\x00\x00\x3e\x5e\x60\x43\x39\x6b\x48\x2f\x4f\x4a\x3c\x77\x00mysql_native_password\x00";
+
+fn response(capabilities: Capabilities) -> Vec<u8> {
+    let mut payload = capabilities.lower().to_le_bytes().to_vec();
+    payload.extend([0, 0, 0, 1, 45]);
+    payload.extend([0; 19]);
+    payload.extend(capabilities.extended().to_le_bytes());
+    payload.extend(b"dump\0");
+    payload.extend([3, 9, 8, 7]);
+    if capabilities.contains(Capabilities::CONNECT_WITH_DB) {
+        payload.extend(b"shop\0");
+    }
+    payload.extend(b"mysql_native_password\0");
+    payload.extend(b"\x06\x01a\x03b=c");
+    payload
+}
+
+const BASE: Capabilities = Capabilities(
+    Capabilities::PROTOCOL_41.0
+        | Capabilities::SECURE_CONNECTION.0
+        | Capabilities::PLUGIN_AUTH.0
+        | Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA.0
+        | Capabilities::CONNECT_ATTRS.0,
+);
+
+#[test]
+fn a_greeting_loses_only_what_is_masked() {
+    let greeting = Greeting::parse(MARIADB_GREETING.to_vec()).unwrap();
+    assert_eq!(greeting.server_version(), b"5.5.5-10.11.19-MariaDB-0+deb12u1");
+    assert!(greeting.is_mariadb());
+    assert_eq!(greeting.connection_id(), 31);
+    assert_eq!(greeting.capabilities().extended(), 0x1f);
+    assert_eq!(greeting.masked(Capabilities(u64::MAX)), MARIADB_GREETING);
+
+    let masked = Greeting::parse(greeting.masked(Capabilities::UNDERSTOOD)).unwrap();
+    assert!(!masked.capabilities().contains(Capabilities::COMPRESS));
+    assert!(!masked.capabilities().contains(Capabilities::MARIADB_COM_MULTI));
+    assert!(
+        masked
+            .capabilities()
+            .contains(Capabilities::MARIADB_CACHE_METADATA)
+    );
+    let differing = MARIADB_GREETING
+        .iter()
+        .zip(&masked.payload)
+        .filter(|(a, b)| a != b)
+        .count();
+    assert!((1..=3).contains(&differing), "{differing} bytes differ");
+}
+
+#[test]
+fn a_greeting_cut_anywhere_before_the_scramble_is_an_error() {
+    let fixed_end = MARIADB_GREETING.len() - 35;
+    for len in 0..fixed_end {
+        assert!(
+            Greeting::parse(MARIADB_GREETING[..len].to_vec()).is_err(),
+            "{len} bytes"
+        );
+    }
+    assert_eq!(
+        Greeting::parse(vec![9]).err(),
+        Some(HandshakeError::ProtocolVersion(9))
+    );
+}
+
+#[test]
+fn a_response_is_unchanged_where_nothing_is_masked() {
+    for capabilities in [
+        BASE,
+        BASE | Capabilities::CONNECT_WITH_DB,
+        BASE | Capabilities::MARIADB_PROGRESS,
+    ] {
+        let payload = response(capabilities);
+        let parsed = HandshakeResponse::parse(payload.clone()).unwrap();
+        assert_eq!(parsed.user(), b"dump");
+        assert_eq!(parsed.capabilities(), capabilities);
+        assert_eq!(parsed.masked(Capabilities(u64::MAX)), payload);
+    }
+}
+
+#[test]
+fn masked_bits_take_their_fields_along() {
+    let mut payload =
+        response(BASE | Capabilities::CONNECT_WITH_DB | Capabilities::ZSTD_COMPRESSION_ALGORITHM);
+    payload.push(3);
+    let parsed = HandshakeResponse::parse(payload).unwrap();
+    assert_eq!(
+        parsed.masked(Capabilities::UNDERSTOOD),
+        response(BASE | Capabilities::CONNECT_WITH_DB)
+    );
+
+    let without =
+        Capabilities(!(Capabilities::CONNECT_ATTRS.0 | Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA.0));
+    let masked = HandshakeResponse::parse(parsed.masked(without)).unwrap();
+    assert_eq!(masked.attributes, 0..0);
+    assert_eq!(masked.payload[masked.database.clone()], *b"shop");
+    assert_eq!(masked.payload[masked.auth_response.clone()], [9, 8, 7]);
+}
+
+#[test]
+fn tls_and_broken_responses_are_refused() {
+    let mut ssl_request = (BASE | Capabilities::SSL).lower().to_le_bytes().to_vec();
+    ssl_request.resize(RESPONSE_FIXED_LEN, 0);
+    assert_eq!(
+        HandshakeResponse::parse(ssl_request).err(),
+        Some(HandshakeError::TlsNotOffered)
+    );
+
+    let payload = response(BASE);
+    for len in 0..41 {
+        assert!(
+            HandshakeResponse::parse(payload[..len].to_vec()).is_err(),
+            "{len} bytes"
+        );
+    }
+    assert!(HandshakeResponse::parse(vec![b'G'; 64]).is_err());
+}

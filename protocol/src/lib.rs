@@ -1,0 +1,61 @@
+//! The MySQL/MariaDB wire protocol as a proxy needs it: where packets, commands and responses begin and end, what a
+//! greeting offers and a client answers. Sans-IO: bytes go in, events come out; no sockets, no clocks, no tasks.
+//!
+//! ```text
+//!  client bytes ──► RequestReader ──► Start, End ──┐
+//!                                                  │ expect(form)
+//!                                                  ▼
+//!  server bytes ───────────────────────────► ResponseTracker ──► End, LocalInfile, UnsolicitedError
+//! ```
+//!
+//! Nothing is copied and nothing allocated per packet: the caller keeps its buffers and passes on what was consumed.
+//!
+//! ```
+//! use spillway_protocol::{Capabilities, Command, RequestEvent, RequestReader, ResponseEvent, ResponseTracker};
+//!
+//! let mut requests = RequestReader::default();
+//! let mut responses = ResponseTracker::new(Capabilities::PROTOCOL_41);
+//!
+//! // The client sends COM_PING. It is announced before any of its bytes is consumed ...
+//! let ping = [1, 0, 0, 0, Command::PING.0];
+//! let step = requests.advance(&ping);
+//! assert_eq!((step.consumed, step.event), (0, Some(RequestEvent::Start(Command::PING))));
+//! // ... so that a command without a known response is never forwarded.
+//! responses.expect(Command::PING.response_form().expect("a known command"));
+//! let mut sent = 0;
+//! while sent < ping.len() {
+//!     sent += requests.advance(&ping[sent..]).consumed; // forwards these bytes
+//! }
+//!
+//! // The server answers OK, in two reads.
+//! let ok = [7, 0, 0, 1, 0x00, 0, 0, 2, 0, 0, 0];
+//! let step = responses.advance(&ok[..6])?;
+//! assert_eq!((step.consumed, step.event), (6, None));
+//! let step = responses.advance(&ok[6..])?;
+//! assert!(matches!(step.event, Some(ResponseEvent::End(_))));
+//! assert!(responses.is_idle());
+//! # Ok::<(), spillway_protocol::ResponseError>(())
+//! ```
+
+#![warn(missing_docs)]
+
+mod capabilities;
+mod command;
+mod handshake;
+mod packet;
+mod request;
+mod response;
+mod statement;
+mod status;
+
+pub use capabilities::Capabilities;
+pub use command::{Command, ResponseForm};
+pub use handshake::{Greeting, HandshakeError, HandshakeResponse};
+pub use packet::{HEADER_LEN, LogicalPacket, MAX_PAYLOAD_LEN, PacketHeader, PacketScanner, encode_packet};
+pub use request::{RequestEvent, RequestReader, RequestStep};
+pub use response::{ResponseEnd, ResponseError, ResponseEvent, ResponseStep, ResponseTracker};
+pub use statement::{LockEffect, lock_effect};
+pub use status::{
+    EOF_HEADER, ERR_HEADER, OK_HEADER, StatusFlags, encode_err, eof_status, err_code, err_message, ok_status,
+    split_lenenc_int,
+};
