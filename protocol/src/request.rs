@@ -114,6 +114,11 @@ impl RequestReader {
         between
     }
 
+    /// Whether the next byte begins a command, none being announced.
+    pub const fn is_between_commands(&self) -> bool {
+        matches!(self.state, State::ExpectCommand)
+    }
+
     /// The first payload bytes of the command under way or just ended: at most 128.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix[..self.prefix_len]

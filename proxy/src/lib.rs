@@ -1,0 +1,20 @@
+//! Spillway: a MySQL/MariaDB proxy that lets a dump survive slow sinks.
+//!
+//! ```text
+//! main ─► config ─► serve ─► listener ─► session ─┬─► backend (reaching the server)
+//!              └──► run  ──┘                       └─► spool (memory, disk, budgets)
+//! ```
+//!
+//! Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
+
+#![warn(missing_docs)]
+
+mod backend;
+pub mod config;
+pub mod endpoint;
+pub mod listener;
+pub mod run;
+pub mod serve;
+pub mod session;
+pub mod spool;
+mod stream;

@@ -1,0 +1,169 @@
+//! `spillway run -- mysqldump …`: runs an unmodified client through a private Spillway.
+//!
+//! ```text
+//!  command ──► Plan ──► upstream, argv            (what the client would do by itself, and what it is told instead)
+//!                │
+//!  BlockedSignals, SocketDir ──► private proxy ──► Child::spawn ──► Child::wait ──► ClientExit
+//! ```
+//!
+//! The client's own `--help` and `--print-defaults` tell how it reads its options and what its option files say, so
+//! that nothing about the syntax is guessed. Of the user's arguments such a helper run is given only those that choose
+//! the option files: a client may act on the others before it looks at `--help` (`-r FILE` truncates FILE, the last
+//! backup perhaps).
+
+use std::ffi::OsString;
+use std::path::Path;
+
+mod builtin_socket;
+mod capture;
+mod child;
+mod error;
+mod help;
+mod log_target;
+mod mydumper;
+mod option_files;
+mod options;
+mod private_proxy;
+mod program;
+mod scan;
+mod signals;
+mod socket_dir;
+mod tls;
+mod upstream;
+
+pub use child::{Child, ClientExit};
+pub use error::{QueryProblem, RunError};
+pub use log_target::{LogTarget, LogWriter};
+pub use private_proxy::run_client;
+pub use signals::BlockedSignals;
+pub use socket_dir::SocketDir;
+
+use crate::endpoint::Endpoint;
+use options::OptionTable;
+use program::{Family, Program};
+use scan::{Given, Origin, Scan};
+
+/// What `run` will do: which server to reach, and how to start the client so that it reaches Spillway instead.
+#[derive(Debug)]
+pub struct Plan {
+    upstream: Endpoint,
+    program: Program,
+    args: Vec<OsString>,
+    insert_at: usize,
+    knows_protocol: bool,
+}
+
+impl Plan {
+    /// Makes a plan for the command behind `--`. The upstream is the server that the client would reach by itself,
+    /// unless `upstream` names one.
+    ///
+    /// Asks the client for its help and its option files, which takes some milliseconds; call it before the async
+    /// runtime starts.
+    pub fn from_command(command: &[OsString], upstream: Option<Endpoint>) -> Result<Self, RunError> {
+        let (command, args) = command.split_first().ok_or(RunError::NoCommand)?;
+        let program = Program::identify(command)?;
+        let Told { table, scan, given } = ask(&program, args)?;
+        if let Some(option) = scan.missing {
+            return Err(RunError::MissingValue { option });
+        }
+        if let Some(option) = tls::demanded_by(&given) {
+            return Err(RunError::Tls { option });
+        }
+        let env = |name: &str| std::env::var_os(name);
+        let connection = upstream::Connection {
+            program: &program,
+            table: &table,
+            given: &given,
+            env: &env,
+        };
+        connection.check_overridable()?;
+        let upstream = upstream.map_or_else(|| connection.upstream(), Ok)?;
+        let knows_protocol = table.exact("protocol").is_some();
+        Ok(Self {
+            upstream,
+            program,
+            args: args.to_vec(),
+            insert_at: scan.insert_at,
+            knows_protocol,
+        })
+    }
+
+    /// The server to reach.
+    pub fn upstream(&self) -> &Endpoint {
+        &self.upstream
+    }
+
+    /// The name of the client, for messages: `mysqldump`.
+    pub fn client(&self) -> &'static str {
+        self.program.name
+    }
+
+    /// The command with which the client reaches the proxy that listens on `socket`: the user's, and behind its last
+    /// option (before a `--`, behind which options would be taken for table names) those that override the server.
+    pub fn argv(&self, socket: &Path) -> Vec<OsString> {
+        let (options, rest) = self.args.split_at(self.insert_at);
+        let command = [self.program.command.clone()];
+        let overrides = self.overrides(socket);
+        [&command, options, &overrides, rest].concat()
+    }
+
+    /// The socket stands last: with MariaDB's clients the last of `--protocol`, `--port` and `--socket` counts.
+    fn overrides(&self, socket: &Path) -> Vec<OsString> {
+        let mut path = OsString::from("--socket=");
+        path.push(socket);
+        let mut options = vec![OsString::from("--host=localhost")];
+        if self.knows_protocol {
+            options.push("--protocol=socket".into());
+        }
+        options.push(path);
+        options
+    }
+}
+
+/// What the client tells of itself, and what it is told.
+struct Told {
+    table: OptionTable,
+    scan: Scan,
+    /// The option files' options, then those of the command line.
+    given: Vec<Given>,
+}
+
+fn ask(program: &Program, args: &[OsString]) -> Result<Told, RunError> {
+    let (table, scan, mut given) = match program.family {
+        Family::MyGetopt => {
+            let table = learn(program, &["--no-defaults", "--help"], help::parse)?;
+            let given = option_files::read(program, &table, args)?;
+            let scan = scan::scan(args, &table, Origin::CommandLine);
+            (table, scan, given)
+        }
+        Family::GOption => {
+            let table = learn(program, &["--help"], mydumper::parse)?;
+            let scan = mydumper::scan(args, &table);
+            let given = option_files::read_for_mydumper(program, &table, &scan)?;
+            (table, scan, given)
+        }
+    };
+    given.extend(scan.given.iter().cloned());
+    Ok(Told { table, scan, given })
+}
+
+/// Has the client explain its options.
+fn learn(
+    program: &Program,
+    query: &[&str],
+    parse: fn(&str) -> Result<OptionTable, QueryProblem>,
+) -> Result<OptionTable, RunError> {
+    let query: Vec<OsString> = query.iter().map(OsString::from).collect();
+    let captured = capture::capture(&program.command, &query)?;
+    let table = match captured.status.success() {
+        true => parse(&String::from_utf8_lossy(&captured.stdout)),
+        false => Err(QueryProblem::Failed(captured.status.to_string())),
+    };
+    table.map_err(|problem| RunError::Query {
+        command: capture::describe(&program.command, &query),
+        problem,
+    })
+}
+
+#[cfg(test)]
+mod tests;

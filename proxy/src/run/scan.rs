@@ -1,0 +1,327 @@
+//! Finds, in the arguments of a client, what concerns its connection, and where options can be added.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::options::{Arity, OptionSpec, OptionTable, Resolved, Switch};
+
+/// What the arguments of a client say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Scan {
+    /// The options that concern the connection, in their order.
+    pub(crate) given: Vec<Given>,
+    /// Options put here count, and come last: the end, or the place of `--`.
+    pub(crate) insert_at: usize,
+    /// The option at the end that lacks its value.
+    pub(crate) missing: Option<String>,
+}
+
+/// An option that concerns the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// The full name, without dashes in front.
+    pub(crate) name: String,
+    /// Its value, if it has one.
+    pub(crate) value: Option<OsString>,
+    /// Where it stands.
+    pub(crate) origin: Origin,
+}
+
+/// Where an option stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// On the command line.
+    CommandLine,
+    /// In an option file.
+    OptionFile,
+}
+
+impl Given {
+    /// The value of a boolean option. What is neither yes nor no counts as yes: this is asked for demands only, and
+    /// the client will complain.
+    pub(crate) fn is_on(&self) -> bool {
+        let value = self
+            .value
+            .as_ref()
+            .map(|value| value.to_string_lossy().to_ascii_lowercase());
+        !matches!(value.as_deref(), Some("0" | "false" | "off"))
+    }
+
+    /// The value, unless it is missing or empty.
+    pub(crate) fn text(&self) -> Option<&OsStr> {
+        self.value.as_deref().filter(|value| !value.is_empty())
+    }
+}
+
+impl Scan {
+    /// Notes an option; a password is none of our business.
+    pub(crate) fn note(&mut self, name: &str, value: Option<&[u8]>, origin: Origin) {
+        if RELEVANT.contains(&name) {
+            let value = value.map(|value| OsString::from_vec(value.to_vec()));
+            self.given.push(Given {
+                name: name.to_owned(),
+                value,
+                origin,
+            });
+        }
+    }
+}
+
+/// Goes through arguments as `my_getopt` does.
+///
+/// What `my_getopt` would refuse is passed over: the client will refuse it, and says so better than we could.
+pub(crate) fn scan(args: &[OsString], table: &OptionTable, origin: Origin) -> Scan {
+    let mut scan = Scan {
+        insert_at: args.len(),
+        ..Scan::default()
+    };
+    let mut rest = args.iter().enumerate();
+    while let Some((index, arg)) = rest.next() {
+        let Some(option) = arg
+            .as_bytes()
+            .strip_prefix(b"-")
+            .filter(|option| !option.is_empty())
+        else {
+            continue;
+        };
+        let wants_value = match option.strip_prefix(b"-") {
+            Some([]) if origin == Origin::CommandLine => {
+                scan.insert_at = index;
+                break;
+            }
+            Some(long) => long_option(&mut scan, table, long, origin),
+            None => short_options(&mut scan, table, option, origin),
+        };
+        let Some(spec) = wants_value else { continue };
+        match origin {
+            // In a file the value stands behind `=`; the client refuses this one.
+            Origin::OptionFile => {}
+            Origin::CommandLine => match rest.next() {
+                Some((_, value)) => scan.note(&spec.name, Some(value.as_bytes()), origin),
+                None => scan.missing = Some(arg.to_string_lossy().into_owned()),
+            },
+        }
+    }
+    scan
+}
+
+/// Notes a long option; gives it back if its value is the next argument.
+fn long_option<'a>(
+    scan: &mut Scan,
+    table: &'a OptionTable,
+    option: &[u8],
+    origin: Origin,
+) -> Option<&'a OptionSpec> {
+    let (name, value) = split_at_equals(option);
+    let Resolved::Known(spec, switch) = table.resolve(name, value) else {
+        return None;
+    };
+    let value = match switch {
+        Some(Switch::On) => Some(b"1".as_slice()),
+        Some(Switch::Off) => Some(b"0".as_slice()),
+        None => value,
+    };
+    if spec.arity == Arity::Required && value.is_none() {
+        return Some(spec);
+    }
+    scan.note(&spec.name, value, origin);
+    None
+}
+
+/// Notes the options of a cluster like `-vhdb1`; gives the last one back if its value is the next argument.
+fn short_options<'a>(
+    scan: &mut Scan,
+    table: &'a OptionTable,
+    letters: &[u8],
+    origin: Origin,
+) -> Option<&'a OptionSpec> {
+    for (index, &letter) in letters.iter().enumerate() {
+        let spec = table.short(letter)?;
+        let attached = letters.get(index + 1..).filter(|attached| !attached.is_empty());
+        match (spec.arity, attached) {
+            (Arity::Flag | Arity::Unknown, _) | (Arity::Optional, None) => {
+                scan.note(&spec.name, None, origin);
+            }
+            (Arity::Required, None) => return Some(spec),
+            (Arity::Required | Arity::Optional, Some(value)) => {
+                scan.note(&spec.name, Some(value), origin);
+                return None;
+            }
+        }
+    }
+    None
+}
+
+/// Splits `name=value` at the first equals sign.
+pub(crate) fn split_at_equals(option: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match option.iter().position(|&byte| byte == b'=') {
+        Some(at) => (&option[..at], Some(&option[at + 1..])),
+        None => (option, None),
+    }
+}
+
+/// The options that choose the server or say something of TLS, and, for mydumper, the option files.
+const RELEVANT: [&str; 24] = [
+    "host",
+    "port",
+    "socket",
+    "protocol",
+    "dns-srv-name",
+    "ssl",
+    "ssl-mode",
+    "ssl-ca",
+    "ssl-capath",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-cipher",
+    "ssl-crl",
+    "ssl-crlpath",
+    "ssl-fp",
+    "ssl-fplist",
+    "ssl-verify-server-cert",
+    "ca",
+    "capath",
+    "cert",
+    "key",
+    "cipher",
+    "defaults-file",
+    "defaults-extra-file",
+];
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::super::help::tests::{mariadb, mariadb_dump};
+    use super::*;
+
+    /// Arguments from a line without quotes.
+    pub(crate) fn args(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    /// `name=value` of everything noted.
+    fn noted(scan: &Scan) -> Vec<String> {
+        let show = |given: &Given| match &given.value {
+            Some(value) => format!("{}={}", given.name, value.display()),
+            None => given.name.clone(),
+        };
+        scan.given.iter().map(show).collect()
+    }
+
+    fn scan_line(line: &str) -> Scan {
+        scan(&args(line), &mariadb_dump(), Origin::CommandLine)
+    }
+
+    #[test]
+    fn long_options() {
+        for (line, expected) in [
+            ("--host=db1 db", vec!["host=db1"]),
+            ("--host db1 db", vec!["host=db1"]),
+            ("db --hos db1 -- --port=1", vec!["host=db1"]),
+            ("--host --port=1", vec!["host=--port=1"]),
+            ("--host=", vec!["host="]),
+            ("--result-file --host=a", vec![]),
+            ("--password --host=a", vec!["host=a"]), // only an attached value
+            ("--master-data --port 1", vec!["port=1"]),
+            ("--where=--host=a --port=1 --port=2", vec!["port=1", "port=2"]),
+            (
+                "--skip-ssl --ssl --ssl=0 --enable-ssl",
+                vec!["ssl=0", "ssl", "ssl=0", "ssl=1"],
+            ),
+            ("--skip-host --loose-port=1", vec!["host=0", "port=1"]),
+            ("--nonsense --host=a", vec!["host=a"]),
+            ("--password=secret", vec![]),
+        ] {
+            assert_eq!(noted(&scan_line(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn short_options_and_clusters() {
+        for (line, expected) in [
+            ("-hdb1 -P3307", vec!["host=db1", "port=3307"]),
+            ("-h db1 -P 3307", vec!["host=db1", "port=3307"]),
+            ("-vhdb1", vec!["host=db1"]),
+            ("-vAh db1", vec!["host=db1"]),
+            ("-psecret -h=db1", vec!["host==db1"]), // the equals sign is part of it
+            ("-p -h db1", vec!["host=db1"]),        // -p takes no argument of its own
+            ("-vp -S /s", vec!["socket=/s"]),
+            ("-phdb1", vec![]),              // a password
+            ("-r -h -P 1", vec!["port=1"]),  // a file named -h
+            ("-jh db1 -P1", vec!["port=1"]), // -j is unknown
+            ("- -h db1", vec!["host=db1"]),
+        ] {
+            assert_eq!(noted(&scan_line(line)), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_an_option_behind_the_terminator() {
+        let scan = scan_line("-h a -- db --host=b");
+        assert_eq!((noted(&scan), scan.insert_at), (vec!["host=a".into()], 2));
+        let scan = scan_line("--where -- --host=b");
+        assert_eq!((noted(&scan), scan.insert_at), (vec!["host=b".into()], 3));
+        let scan = scan_line("-w -- -- db");
+        assert_eq!(scan.insert_at, 2);
+    }
+
+    #[test]
+    fn a_missing_value_is_found() {
+        for line in ["db --result-file", "db -r", "-vr", "-h", "--hos"] {
+            let missing = scan_line(line).missing;
+            assert_eq!(missing.as_deref(), line.split(' ').next_back(), "{line}");
+        }
+        for line in [
+            "--password",
+            "-p",
+            "--master-data",
+            "--verbose",
+            "--result-file -- db",
+            "-r --",
+        ] {
+            assert_eq!(scan_line(line).missing, None, "{line}");
+        }
+    }
+
+    #[test]
+    fn options_of_files_take_no_next_argument() {
+        let scan = scan(
+            &args("--host --port=1 --socket=/s"),
+            &mariadb_dump(),
+            Origin::OptionFile,
+        );
+        assert_eq!(noted(&scan), ["port=1", "socket=/s"]);
+    }
+
+    #[test]
+    fn an_option_listed_under_two_letters_is_one_option() {
+        let scan = scan(&args("-Ih a -?Pa"), &mariadb(), Origin::CommandLine);
+        assert_eq!(noted(&scan), ["host=a", "port=a"]);
+        let scan = super::scan(&args("--hel --host=a"), &mariadb(), Origin::CommandLine);
+        assert_eq!(noted(&scan), ["host=a"]);
+    }
+
+    #[test]
+    fn values_may_be_any_bytes() {
+        let arg = OsString::from_vec(b"--socket=/\xff".to_vec());
+        let scan = scan(&[arg], &mariadb_dump(), Origin::CommandLine);
+        assert_eq!(
+            scan.given[0].value.as_deref().map(OsStr::as_bytes),
+            Some(b"/\xff".as_slice())
+        );
+    }
+
+    #[test]
+    fn booleans() {
+        let given = |value: Option<&str>| Given {
+            name: "ssl".into(),
+            value: value.map(OsString::from),
+            origin: Origin::CommandLine,
+        };
+        for on in [None, Some("1"), Some("ON"), Some("true"), Some("maybe")] {
+            assert!(given(on).is_on(), "{on:?}");
+        }
+        for off in ["0", "OFF", "False"] {
+            assert!(!given(Some(off)).is_on(), "{off}");
+        }
+    }
+}

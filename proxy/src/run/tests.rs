@@ -1,0 +1,205 @@
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use super::scan::tests::args;
+use super::*;
+
+/// A stand-in for a client: answers `--help` and `--print-defaults` from files beside it, and fails on anything else,
+/// as a helper run must never see the user's arguments.
+const FAKE_CLIENT: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+echo "$*" >> "$here/asked"
+case "$*" in
+    "--no-defaults --help" | --help) cat "$here/help" ;;
+    *--print-defaults) echo "client would have been started with the following arguments:"; cat "$here/defaults" ;;
+    *) exit 99 ;;
+esac
+"#;
+
+struct FakeClient {
+    dir: tempfile::TempDir,
+    name: &'static str,
+}
+
+impl FakeClient {
+    fn new(name: &'static str, help: &str, defaults: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join(name);
+        // Written by another process: one that we wrote ourselves could be open in a child that another test forks
+        // just now, and not be executable then ("text file busy").
+        let mut shell = Command::new("sh")
+            .args(["-c", "cat > \"$0\" && chmod +x \"$0\""])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        shell
+            .stdin
+            .take()
+            .expect("a pipe")
+            .write_all(FAKE_CLIENT.as_bytes())
+            .expect("written");
+        assert!(shell.wait().expect("ends").success());
+        std::fs::write(dir.path().join("help"), help).expect("written");
+        std::fs::write(dir.path().join("defaults"), format!("{defaults}\n")).expect("written");
+        Self { dir, name }
+    }
+
+    fn mysqldump(defaults: &str) -> Self {
+        Self::new("mysqldump", help::tests::MARIADB_DUMP, defaults)
+    }
+
+    fn command(&self, line: &str) -> Vec<OsString> {
+        let program = self.dir.path().join(self.name).into_os_string();
+        [program].into_iter().chain(args(line)).collect()
+    }
+
+    fn plan(&self, line: &str, upstream: Option<&str>) -> Result<Plan, RunError> {
+        let upstream = upstream.map(|upstream| upstream.parse().expect("an endpoint"));
+        Plan::from_command(&self.command(line), upstream)
+    }
+
+    /// The arguments that the client is started with.
+    fn argv(&self, line: &str) -> String {
+        let plan = self.plan(line, Some("db1")).expect("a plan");
+        let argv = plan.argv(Path::new("/s"));
+        assert_eq!(argv[0], self.command("")[0]);
+        argv[1..]
+            .join(std::ffi::OsStr::new(" "))
+            .into_string()
+            .expect("UTF-8")
+    }
+
+    fn asked(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("asked")).expect("readable")
+    }
+}
+
+const OVERRIDES: &str = "--host=localhost --protocol=socket --socket=/s";
+
+#[test]
+fn overrides_come_last_but_before_the_terminator() {
+    let client = FakeClient::mysqldump("");
+    assert_eq!(
+        client.argv("-h db1 -P 3307 db t1"),
+        format!("-h db1 -P 3307 db t1 {OVERRIDES}")
+    );
+    assert_eq!(
+        client.argv("-h db1 -- db t1"),
+        format!("-h db1 {OVERRIDES} -- db t1")
+    );
+    assert_eq!(client.argv("-w -- -- db"), format!("-w -- {OVERRIDES} -- db"));
+    assert_eq!(client.argv("-w --"), format!("-w -- {OVERRIDES}"));
+    assert_eq!(client.argv("db -p"), format!("db -p {OVERRIDES}"));
+    assert_eq!(client.argv(""), OVERRIDES);
+}
+
+#[test]
+fn the_option_files_stay_first_and_are_asked_for() {
+    let client = FakeClient::mysqldump("--host=db1 --port=3307");
+    let line = "--defaults-file=/my.cnf --defaults-group-suffix=x -r dump.sql db";
+    assert_eq!(client.argv(line), format!("{line} {OVERRIDES}"));
+    let asked = client.asked();
+    let expected =
+        "--no-defaults --help\n--defaults-file=/my.cnf --defaults-group-suffix=x --print-defaults\n";
+    assert_eq!(asked, expected);
+}
+
+#[test]
+fn the_upstream_is_the_clients_unless_given() {
+    let client = FakeClient::mysqldump("--host=db1 --port=3307");
+    let upstream = |line: &str, given| {
+        client
+            .plan(line, given)
+            .map(|plan| plan.upstream().to_string())
+            .expect("a plan")
+    };
+    assert_eq!(upstream("", None), "db1:3307");
+    assert_eq!(upstream("-h db2 db", None), "db2:3307");
+    assert_eq!(upstream("-h db2 db", Some("db3")), "db3:3306");
+    // What the client could not follow does not matter then.
+    assert_eq!(upstream("-h a,b", Some("db3")), "db3:3306");
+}
+
+#[test]
+fn demands_of_tls_hold_with_a_given_upstream_too() {
+    for (files, line, option) in [
+        ("", "--ssl-ca=/ca.pem", "--ssl-ca"),
+        ("--ssl", "", "--ssl"),
+        (
+            "--ssl-verify-server-cert",
+            "--skip-ssl",
+            "--ssl-verify-server-cert",
+        ),
+    ] {
+        let client = FakeClient::mysqldump(files);
+        for upstream in [None, Some("db1")] {
+            let error = client.plan(line, upstream).expect_err("a demand");
+            assert_eq!(error.exit_code(), 78);
+            assert!(
+                error.to_string().starts_with(&format!("`{option}` asks for TLS")),
+                "{error}"
+            );
+        }
+    }
+    let client = FakeClient::mysqldump("--ssl-ca=/ca.pem");
+    assert!(client.plan("--skip-ssl", None).is_ok());
+}
+
+#[test]
+fn an_option_without_its_value_would_swallow_the_overrides() {
+    let client = FakeClient::mysqldump("");
+    for line in ["db --result-file", "db -r"] {
+        let error = client.plan(line, None).expect_err("a missing value");
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error.to_string().contains(line.trim_start_matches("db ")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn arguments_may_be_any_bytes() {
+    use std::os::unix::ffi::OsStringExt;
+    let client = FakeClient::mysqldump("");
+    let odd = OsString::from_vec(b"--where=\xff".to_vec());
+    let mut command = client.command("-h db1");
+    command.push(odd.clone());
+    let plan = Plan::from_command(&command, None).expect("a plan");
+    assert_eq!(plan.argv(Path::new("/s"))[3], odd);
+    assert_eq!(plan.client(), "mysqldump");
+}
+
+#[test]
+fn mydumper_is_told_in_its_own_spelling() {
+    let help = include_str!("fixtures/mydumper-0.10.help");
+    let client = FakeClient::new("mydumper", help, "");
+    let line = "--defaults-file=/dev/null -h db1 -P 3307 -o dump -v 3";
+    assert_eq!(client.argv(line), format!("{line} --host=localhost --socket=/s"));
+    let plan = client.plan(line, None).expect("a plan");
+    assert_eq!(plan.upstream().to_string(), "db1:3307");
+    assert_eq!(client.asked().lines().last(), Some("--help"));
+}
+
+#[test]
+fn what_cannot_be_run() {
+    let code = |command: &[&str]| {
+        let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+        Plan::from_command(&command, None)
+            .expect_err("no plan")
+            .exit_code()
+    };
+    assert_eq!(code(&[]), 2);
+    assert_eq!(code(&["gzip"]), 2);
+    assert_eq!(code(&["/nonexistent/mysqldump", "db"]), 127);
+    let client = FakeClient::new("mysqldump", "no help at all", "");
+    let error = client.plan("db", None).expect_err("no options");
+    assert_eq!(error.exit_code(), 78);
+    assert!(
+        error
+            .to_string()
+            .contains("mysqldump --no-defaults --help` lists no option `--host`"),
+        "{error}"
+    );
+}

@@ -1,0 +1,79 @@
+//! `spillway serve`: a long-running proxy, and how it ends.
+//!
+//! Shutdown in phases: SIGTERM or SIGINT ends accepting; running sessions go on until they end by themselves, for
+//! `--shutdown-grace` at most; after that, or at a second signal, their clients are told and cut off.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::listener::Listener;
+use crate::session::Proxy;
+
+/// Serves until a signal ends it. Returns how many responses ended with an error of Spillway's own.
+///
+/// # Errors
+/// If the process cannot receive signals.
+pub async fn serve(proxy: Arc<Proxy>, listeners: Vec<Listener>, grace: Duration) -> std::io::Result<u64> {
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    };
+    let (sessions, acceptors) = (TaskTracker::new(), TaskTracker::new());
+    let (stop_accepting, stop_sessions) = (CancellationToken::new(), CancellationToken::new());
+    for listener in listeners {
+        announce(&listener);
+        acceptors.spawn(listener.accept(
+            Arc::clone(&proxy),
+            sessions.clone(),
+            stop_accepting.clone(),
+            stop_sessions.clone(),
+        ));
+    }
+    acceptors.close();
+    sessions.close();
+
+    let name = signals.next().await;
+    stop_accepting.cancel();
+    acceptors.wait().await;
+    info!(
+        signal = name,
+        running = sessions.len(),
+        ?grace,
+        "no new sessions; the running ones may end by themselves"
+    );
+    tokio::select! {
+        () = sessions.wait() => {}
+        () = tokio::time::sleep(grace) => warn!(running = sessions.len(), "--shutdown-grace is over: ending sessions"),
+        name = signals.next() => warn!(signal = name, running = sessions.len(), "second signal: ending sessions"),
+    }
+    stop_sessions.cancel();
+    sessions.wait().await;
+    info!("stopped");
+    Ok(proxy.told_errors())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// Tells scripts where a listener is. A closed stdout is no reason not to serve.
+fn announce(listener: &Listener) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "listening on {}", listener.address).and_then(|()| stdout.flush());
+}

@@ -1,0 +1,279 @@
+//! The backend half: sends commands, drains responses, and knows which response belongs to whom.
+//!
+//! What the client asked and what the proxy asks for itself go through the same stream; [`Pending`] keeps them apart.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use spillway_protocol::{
+    Capabilities, Command, ResponseEnd, ResponseError, ResponseEvent, ResponseForm, ResponseTracker,
+    encode_packet,
+};
+use tokio::io::AsyncWrite;
+
+use crate::spool::{ResponseId, Spool};
+use crate::stream::Stream;
+
+/// Bytes of commands that wait to be written before no more are taken from the client. What goes beyond memory waits
+/// in the client's own socket.
+const OUTBOX_LIMIT: usize = 16 * 1024;
+
+/// Bytes of a response to a command of the proxy's own that are kept; the longest is a row of five numbers.
+const OWN_RESPONSE_LIMIT: usize = 4 * 1024;
+
+/// A command of the proxy's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OwnCommand {
+    /// A session-init statement.
+    SessionInit(String),
+    /// Asks for the server's idle timeouts.
+    IdleTimeouts(&'static str),
+    /// COM_STATISTICS. Not COM_PING, whose OK sets ROW_COUNT() to 0; this leaves ROW_COUNT(), warnings and
+    /// FOUND_ROWS() alone.
+    Keepalive,
+}
+
+impl OwnCommand {
+    fn packet(&self) -> (Command, Vec<u8>) {
+        let query = |sql: &str| (Command::QUERY, [&[Command::QUERY.0], sql.as_bytes()].concat());
+        let (command, payload) = match self {
+            Self::SessionInit(sql) => query(sql),
+            Self::IdleTimeouts(sql) => query(sql),
+            Self::Keepalive => (Command::STATISTICS, vec![Command::STATISTICS.0]),
+        };
+        (command, encode_packet(0, &payload))
+    }
+}
+
+/// A response that is under way or to come.
+enum Pending {
+    Client { id: ResponseId, command: Command },
+    Own(OwnCommand),
+}
+
+/// What the server's bytes brought.
+pub(crate) enum BackendEvent {
+    /// A response to the client is drained.
+    ClientResponse { command: Command, end: ResponseEnd },
+    /// A response to a command of the proxy's own, as packets.
+    OwnResponse {
+        own: OwnCommand,
+        end: ResponseEnd,
+        packets: Vec<u8>,
+    },
+    /// The server asks the client for a file.
+    LocalInfile,
+    /// The server says why it is going away, in this ERR packet's payload.
+    Farewell(Vec<u8>),
+}
+
+/// The connection to the server.
+pub(crate) struct BackendHalf {
+    /// None once it was given up.
+    stream: Option<Stream>,
+    tracker: ResponseTracker,
+    outbox: BytesMut,
+    pending: VecDeque<Pending>,
+    /// Bytes of the response to an own command, or of an unsolicited packet.
+    own_response: Vec<u8>,
+    /// Cleared when writing fails: the server may still have an ERR to say why, so reading goes on.
+    writable: bool,
+    /// Whether anything was sent or received since the last look.
+    active: bool,
+}
+
+impl BackendHalf {
+    pub(crate) fn new(stream: Stream, capabilities: Capabilities) -> Self {
+        Self {
+            stream: Some(stream),
+            tracker: ResponseTracker::new(capabilities),
+            outbox: BytesMut::new(),
+            pending: VecDeque::new(),
+            own_response: Vec::new(),
+            writable: true,
+            active: false,
+        }
+    }
+
+    /// Announces a command of the client's whose bytes follow by [`forward`](Self::forward).
+    pub(crate) fn begin(&mut self, command: Command, form: ResponseForm, id: ResponseId) {
+        self.tracker.expect(form);
+        self.pending.push_back(Pending::Client { id, command });
+    }
+
+    /// Bytes of the client's, to be sent on unchanged.
+    pub(crate) fn forward(&mut self, bytes: &[u8]) {
+        if self.writable {
+            self.outbox.extend_from_slice(bytes);
+        }
+    }
+
+    /// Sends a command of the proxy's own. Only between two commands of the client's.
+    pub(crate) fn send_own(&mut self, own: OwnCommand) {
+        let (command, packet) = own.packet();
+        if let Some(form) = command.response_form() {
+            self.tracker.expect(form);
+        }
+        self.forward(&packet);
+        self.pending.push_back(Pending::Own(own));
+    }
+
+    /// Whether more bytes of commands may be forwarded at this moment.
+    pub(crate) fn takes_commands(&self) -> bool {
+        self.outbox.len() < OUTBOX_LIMIT
+    }
+
+    /// Whether everything sent is answered.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.tracker.is_idle() && self.outbox.is_empty()
+    }
+
+    /// Whether everything was written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// Responses to the client that are not drained.
+    pub(crate) fn client_responses(&self) -> usize {
+        self.pending
+            .iter()
+            .filter(|pending| matches!(pending, Pending::Client { .. }))
+            .count()
+    }
+
+    /// Whether a command under way must be answered before the next one of the client's may start: a keepalive, whose
+    /// answer may be an error that belongs to that command, or a command that wipes the session-init statements.
+    pub(crate) fn holds_commands(&self) -> bool {
+        match self.pending.back() {
+            Some(Pending::Own(own)) => *own == OwnCommand::Keepalive,
+            Some(Pending::Client { command, .. }) => {
+                matches!(*command, Command::CHANGE_USER | Command::RESET_CONNECTION)
+            }
+            // An unsolicited ERR is on its way.
+            None => !self.tracker.is_idle(),
+        }
+    }
+
+    /// Whether the exchange of a COM_CHANGE_USER is under way, in which the client sends more than its command.
+    pub(crate) fn is_authenticating(&self) -> bool {
+        matches!(
+            self.pending.back(),
+            Some(Pending::Client {
+                command: Command::CHANGE_USER,
+                ..
+            })
+        )
+    }
+
+    /// Rows drained.
+    pub(crate) fn rows(&self) -> u64 {
+        self.tracker.rows()
+    }
+
+    /// Whether bytes went either way since the last call.
+    pub(crate) fn take_active(&mut self) -> bool {
+        std::mem::take(&mut self.active)
+    }
+
+    /// Gives the connection up: the server must not go on working for a session that is lost.
+    pub(crate) fn close(&mut self) {
+        self.stream = None;
+        self.writable = false;
+        self.outbox.clear();
+    }
+
+    /// Writes what can be written. Ready if something was.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut progress = false;
+        while let Some(stream) = self.stream.as_mut().filter(|_| !self.outbox.is_empty()) {
+            match Pin::new(stream).poll_write(cx, &self.outbox) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.outbox.advance(n);
+                    self.active = true;
+                    progress = true;
+                }
+                Poll::Ready(_) => {
+                    // Reading tells what happened, perhaps in the server's own words.
+                    self.outbox.clear();
+                    self.writable = false;
+                }
+                Poll::Pending => break,
+            }
+        }
+        if progress { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// One read into the spool. 0 means that the server has closed the connection.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, spool: &mut Spool) -> Poll<io::Result<usize>> {
+        let (Some(stream), Some(room)) = (&mut self.stream, spool.room()) else {
+            return Poll::Pending;
+        };
+        let read = stream.poll_read_into(cx, room);
+        if let Poll::Ready(Ok(n)) = read {
+            spool.filled(n);
+            self.active = true;
+        }
+        read
+    }
+
+    /// Sorts what was read: into responses of the spool, or aside. Call until it gives no event.
+    ///
+    /// # Errors
+    /// [`ResponseError`] if the server's bytes make no sense; the connection is of no use any more.
+    pub(crate) fn next_event(&mut self, spool: &mut Spool) -> Result<Option<BackendEvent>, ResponseError> {
+        while !spool.unparsed().is_empty() {
+            let step = self.tracker.advance(spool.unparsed())?;
+            match self.pending.front() {
+                Some(Pending::Client { id, .. }) => {
+                    let unfinished = self.tracker.unfinished_len();
+                    spool.append(*id, step.consumed, unfinished, self.tracker.last_sequence_id());
+                }
+                _ => {
+                    let kept = step.consumed.min(OWN_RESPONSE_LIMIT - self.own_response.len());
+                    self.own_response.extend_from_slice(&spool.unparsed()[..kept]);
+                    spool.skip(step.consumed);
+                }
+            }
+            if let Some(event) = step.event {
+                return Ok(Some(self.on_event(event, spool)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn on_event(&mut self, event: ResponseEvent, spool: &mut Spool) -> BackendEvent {
+        match event {
+            ResponseEvent::LocalInfile => BackendEvent::LocalInfile,
+            ResponseEvent::UnsolicitedError => self.farewell(),
+            ResponseEvent::End(end) => match self.pending.pop_front() {
+                Some(Pending::Client { id, command }) => {
+                    spool.complete(id);
+                    BackendEvent::ClientResponse { command, end }
+                }
+                Some(Pending::Own(OwnCommand::Keepalive)) if matches!(end, ResponseEnd::Error(_)) => {
+                    self.farewell()
+                }
+                Some(Pending::Own(own)) => BackendEvent::OwnResponse {
+                    own,
+                    end,
+                    packets: std::mem::take(&mut self.own_response),
+                },
+                // The tracker ends no response that it was not told to expect.
+                None => BackendEvent::Farewell(Vec::new()),
+            },
+        }
+    }
+
+    fn farewell(&mut self) -> BackendEvent {
+        let packet = std::mem::take(&mut self.own_response);
+        BackendEvent::Farewell(
+            packet
+                .get(spillway_protocol::HEADER_LEN..)
+                .unwrap_or_default()
+                .to_vec(),
+        )
+    }
+}

@@ -1,0 +1,165 @@
+//! The connection phase, in passthrough: the server's greeting goes to the client, the client's answer to the server,
+//! and so on until the server says OK or ERR. Spillway needs to know no password; it only takes capabilities away that
+//! it could not follow.
+
+use std::time::Duration;
+
+use spillway_protocol::{
+    Capabilities, ERR_HEADER, Greeting, HandshakeError, HandshakeResponse, OK_HEADER, StatusFlags,
+    encode_err, err_code, err_message, ok_status,
+};
+use tokio::time::timeout;
+
+use super::packet_io::{HandshakePacket, PacketIoError, PacketStream};
+
+/// How long a connected server may take for its greeting. A server that looks its client's name up in a slow DNS
+/// takes its time; MySQL's own resolver gives up after 10 to 30 s.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long either side may take for its next packet of the login. Long enough for a password typed by hand.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What the two sides have agreed on.
+pub(crate) struct Login {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) is_mariadb: bool,
+    pub(crate) server_version: String,
+    /// The server's connection id, as SHOW PROCESSLIST shows it.
+    pub(crate) connection_id: u32,
+    pub(crate) user: String,
+    /// Status flags of the OK packet that ended the login.
+    pub(crate) status: Option<StatusFlags>,
+}
+
+/// How a connection phase can fail. The client has been told what it can be told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("the client went away before it had logged in ({0})")]
+    ClientGone(PacketIoError),
+    #[error("the client's answer to the greeting is not understood: {0}")]
+    Client(HandshakeError),
+    #[error("the server was lost during the login: {0}")]
+    ServerLost(PacketIoError),
+    #[error("the server's greeting is not understood: {0}")]
+    Greeting(HandshakeError),
+    #[error("the {0} took too long for the login")]
+    TimedOut(&'static str),
+    #[error("the server refused: {code} {message}")]
+    Refused { code: u16, message: String },
+}
+
+/// Reads the server's greeting.
+///
+/// # Errors
+/// [`LoginError`], `Refused` if the server sent an ERR instead; `raw` then holds it for the client.
+pub(crate) async fn read_greeting(backend: &mut PacketStream) -> Result<(Greeting, u8), GreetingError> {
+    let packet = timeout(GREETING_TIMEOUT, backend.read_packet())
+        .await
+        .map_err(|_| LoginError::TimedOut("server"))?
+        .map_err(LoginError::ServerLost)?;
+    if packet.payload.first() == Some(&ERR_HEADER) {
+        return Err(GreetingError::Refused(packet));
+    }
+    let greeting = Greeting::parse(packet.payload).map_err(LoginError::Greeting)?;
+    Ok((greeting, packet.sequence_id))
+}
+
+/// Why there is no greeting.
+pub(crate) enum GreetingError {
+    /// The server sent this ERR packet instead.
+    Refused(HandshakePacket),
+    Failed(LoginError),
+}
+
+impl From<LoginError> for GreetingError {
+    fn from(error: LoginError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What an ERR packet says.
+pub(crate) fn refusal(payload: &[u8]) -> LoginError {
+    LoginError::Refused {
+        code: err_code(payload).unwrap_or_default(),
+        message: String::from_utf8_lossy(err_message(payload)).into_owned(),
+    }
+}
+
+/// Takes the login from the greeting to its end.
+pub(crate) async fn log_in(
+    client: &mut PacketStream,
+    backend: &mut PacketStream,
+    greeting: &Greeting,
+    greeting_sequence_id: u8,
+) -> Result<Login, LoginError> {
+    let offered = greeting.capabilities() & Capabilities::UNDERSTOOD;
+    client
+        .write_packet(greeting_sequence_id, &greeting.masked(Capabilities::UNDERSTOOD))
+        .await
+        .map_err(LoginError::ClientGone)?;
+    let answer = client_packet(client).await?;
+    let response = match HandshakeResponse::parse(answer.payload) {
+        Ok(response) => response,
+        Err(error) => {
+            // 1043 is what a server says to a handshake that it does not understand.
+            let message = format!("spillway: bad handshake: {error}");
+            let packet = encode_err(answer.sequence_id.wrapping_add(1), 1043, Some(b"08S01"), &message);
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut client.stream, &packet).await;
+            return Err(LoginError::Client(error));
+        }
+    };
+    let mask = offered | Capabilities::CLIENT_CHOICE;
+    backend
+        .write_packet(answer.sequence_id, &response.masked(mask))
+        .await
+        .map_err(LoginError::ServerLost)?;
+    let status = relay_exchange(client, backend).await?;
+    Ok(Login {
+        capabilities: response.capabilities() & mask,
+        is_mariadb: greeting.is_mariadb(),
+        server_version: String::from_utf8_lossy(greeting.server_version()).into_owned(),
+        connection_id: greeting.connection_id(),
+        user: String::from_utf8_lossy(response.user()).into_owned(),
+        status,
+    })
+}
+
+/// Passes packets on in both directions until the server ends the exchange. Who has the turn depends on the plugin,
+/// so both sides are listened to.
+async fn relay_exchange(
+    client: &mut PacketStream,
+    backend: &mut PacketStream,
+) -> Result<Option<StatusFlags>, LoginError> {
+    loop {
+        let from_server = tokio::select! {
+            biased;
+            packet = timeout(LOGIN_TIMEOUT, backend.read_packet()) => {
+                packet.map_err(|_| LoginError::TimedOut("server"))?.map_err(LoginError::ServerLost)?
+            }
+            packet = client_packet(client) => {
+                let packet = packet?;
+                backend
+                    .write_packet(packet.sequence_id, &packet.payload)
+                    .await
+                    .map_err(LoginError::ServerLost)?;
+                continue;
+            }
+        };
+        client
+            .write_packet(from_server.sequence_id, &from_server.payload)
+            .await
+            .map_err(LoginError::ClientGone)?;
+        match from_server.payload.first() {
+            Some(&OK_HEADER) => return Ok(ok_status(&from_server.payload)),
+            Some(&ERR_HEADER) => return Err(refusal(&from_server.payload)),
+            _ => {}
+        }
+    }
+}
+
+async fn client_packet(client: &mut PacketStream) -> Result<HandshakePacket, LoginError> {
+    timeout(LOGIN_TIMEOUT, client.read_packet())
+        .await
+        .map_err(|_| LoginError::TimedOut("client"))?
+        .map_err(LoginError::ClientGone)
+}

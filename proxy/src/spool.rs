@@ -1,0 +1,432 @@
+//! The spool: everything a session has drained and not yet fed.
+//!
+//! ```text
+//!  backend ─► room ─► block (filling) ─► sealed ──► memory ───────────────► feedable ─► client
+//!                                           └────► disk ─► read ahead ──────┘
+//! ```
+//!
+//! The backend's bytes are read straight into blocks, written to disk from there and fed from there: they are copied
+//! nowhere. A response is a list of ranges in blocks. One task owns a session's spool; nothing here is locked.
+
+pub(crate) mod block;
+pub mod budget;
+pub(crate) mod disk;
+mod response;
+mod tiers;
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::time::Sleep;
+
+use block::{Buffer, MAX_BLOCK_LEN, MIN_BLOCK_LEN};
+use budget::{DiskBudget, MemoryShare};
+use disk::{DiskTier, Extent, ReadJob, WriteJob};
+pub(crate) use response::ResponseId;
+use response::{End, Response};
+
+/// What the client half is to do next.
+pub(crate) enum Feed<'a> {
+    /// These bytes are the next ones; tell [`Spool::consume`] how many were taken.
+    Data(&'a [u8]),
+    /// Nothing yet.
+    Wait,
+    /// These packets are the whole response; they are given once. [`Spool::finish_front`] goes on to the next one.
+    Answer(Vec<u8>),
+    /// The response is fed to its end. [`Spool::finish_front`] goes on to the next one.
+    Complete,
+    /// The rest of the response is lost. An ERR packet with this sequence id may follow; none may inside a packet.
+    Lost { err_sequence_id: Option<u8> },
+    /// No response is under way.
+    Idle,
+}
+
+/// Sizes of a spool, for logs and metrics.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SpoolStats {
+    /// Bytes appended to responses.
+    pub(crate) drained: u64,
+    /// Bytes fed.
+    pub(crate) fed: u64,
+    /// The largest difference of the two.
+    pub(crate) backlog_peak: u64,
+    /// Bytes on disk or on their way there.
+    pub(crate) spooled: u64,
+    /// The largest such value.
+    pub(crate) spooled_peak: u64,
+}
+
+struct Block {
+    state: BlockState,
+    /// Payload bytes that belong to responses and are not fed yet.
+    unread: usize,
+    /// It was on disk; it stays in memory until it is fed.
+    returned: bool,
+}
+
+enum BlockState {
+    Loaded(Buffer),
+    Writing(WriteJob),
+    OnDisk(Extent),
+    Reading(ReadJob),
+    /// Fed, or unreadable.
+    Gone,
+}
+
+/// One session's spool.
+pub(crate) struct Spool {
+    memory: MemoryShare,
+    disk: DiskTier,
+    blocks: VecDeque<Block>,
+    /// Number of the first block in `blocks`.
+    first_block: u64,
+    /// Bytes of the last block that are not appended or skipped yet.
+    unparsed: usize,
+    /// Whether the last block is still being filled.
+    filling: bool,
+    next_block_len: usize,
+    spare: Option<Buffer>,
+    writes: Vec<u64>,
+    reads: Vec<u64>,
+    responses: VecDeque<Response>,
+    /// Id of the first of `responses`.
+    first_response: u64,
+    /// Set while the disk is left alone after a failed write.
+    paused: Option<Pin<Box<Sleep>>>,
+    /// Whether the log was told that the server is held back.
+    held_back: bool,
+    stats: SpoolStats,
+}
+
+impl Spool {
+    /// An empty spool that uses `memory` and files in `disk`'s directory.
+    pub(crate) fn new(memory: MemoryShare, disk: Arc<DiskBudget>) -> Self {
+        Self {
+            memory,
+            disk: DiskTier::new(disk),
+            blocks: VecDeque::new(),
+            first_block: 0,
+            unparsed: 0,
+            filling: false,
+            next_block_len: MIN_BLOCK_LEN,
+            spare: None,
+            writes: Vec::new(),
+            reads: Vec::new(),
+            responses: VecDeque::new(),
+            first_response: 0,
+            paused: None,
+            held_back: false,
+            stats: SpoolStats::default(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> SpoolStats {
+        self.stats
+    }
+
+    /// Bytes drained and not yet fed.
+    pub(crate) fn backlog(&self) -> u64 {
+        self.stats.drained - self.stats.fed
+    }
+
+    /// Responses that are not fed to their end.
+    pub(crate) fn pending(&self) -> usize {
+        self.responses.len()
+    }
+
+    // ---- the drain's side ----
+
+    /// Where the backend's next bytes go. None at the limits: then the server has to wait.
+    pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
+        // A read into the last few bytes of a block would not be worth its system call.
+        if self
+            .fill_block()
+            .is_some_and(|buffer| buffer.room().len() < buffer.len() / 16)
+        {
+            self.seal();
+        }
+        if !self.filling && !self.begin_block() {
+            self.note_held_back();
+            return None;
+        }
+        self.fill_block().map(Buffer::room)
+    }
+
+    /// `len` bytes of the room were filled.
+    pub(crate) fn filled(&mut self, len: usize) {
+        if let Some(buffer) = self.fill_block() {
+            buffer.fill(len);
+            self.unparsed += len;
+        }
+    }
+
+    /// Bytes that were filled and neither appended nor skipped.
+    pub(crate) fn unparsed(&self) -> &[u8] {
+        match self.blocks.back() {
+            Some(Block {
+                state: BlockState::Loaded(buffer),
+                ..
+            }) => {
+                let payload = buffer.payload();
+                &payload[payload.len() - self.unparsed..]
+            }
+            _ => &[],
+        }
+    }
+
+    /// Opens a response behind those that are open, in the client's order. Its first packet has this sequence id.
+    pub(crate) fn open(&mut self, first_sequence_id: u8) -> ResponseId {
+        self.responses.push_back(Response::new(first_sequence_id));
+        ResponseId(self.first_response + self.responses.len() as u64 - 1)
+    }
+
+    /// Opens a response that is complete already: whole packets of the proxy's own.
+    pub(crate) fn answer(&mut self, packets: Vec<u8>) {
+        let mut response = Response::new(0);
+        response.end = End::Answered(packets);
+        self.responses.push_back(response);
+    }
+
+    /// The command of `id` is complete: now it is known with which sequence id its response begins.
+    pub(crate) fn set_first_sequence_id(&mut self, id: ResponseId, sequence_id: u8) {
+        if let Some(response) = self.response(id) {
+            response.set_first_sequence_id(sequence_id);
+        }
+    }
+
+    /// The next `len` unparsed bytes belong to `id`. The response's last `unfinished` bytes are of a packet that goes
+    /// on; the packet before has the id `last_sequence_id`.
+    pub(crate) fn append(&mut self, id: ResponseId, len: usize, unfinished: u64, last_sequence_id: u8) {
+        let unparsed = self.unparsed;
+        let Some(start) = self.fill_block().map(|buffer| buffer.payload().len() - unparsed) else {
+            return;
+        };
+        let number = self.first_block + self.blocks.len() as u64 - 1;
+        let index =
+            id.0.checked_sub(self.first_response)
+                .map_or(usize::MAX, |index| index as usize);
+        let (Some(response), Some(block)) = (self.responses.get_mut(index), self.blocks.back_mut()) else {
+            return;
+        };
+        response.append(number, start, len, unfinished, last_sequence_id);
+        block.unread += len;
+        self.unparsed -= len;
+        self.stats.drained += len as u64;
+        self.stats.backlog_peak = self.stats.backlog_peak.max(self.backlog());
+    }
+
+    /// The next `len` unparsed bytes are not for the client.
+    pub(crate) fn skip(&mut self, len: usize) {
+        self.unparsed -= len;
+        self.reuse_fill_block();
+    }
+
+    /// All of the response was appended.
+    pub(crate) fn complete(&mut self, id: ResponseId) {
+        if let Some(response) = self.response(id) {
+            response.end = End::Complete;
+        }
+    }
+
+    /// Nothing more will be appended to any response that is not complete.
+    pub(crate) fn lose_open(&mut self) {
+        for response in &mut self.responses {
+            if matches!(response.end, End::Open) {
+                response.end = End::Lost;
+            }
+        }
+    }
+
+    /// Nothing more will be fed but what is needed to say so: the first response ends as lost where its feed stands.
+    pub(crate) fn abandon(&mut self) {
+        self.lose_open();
+        self.responses.truncate(1);
+        if let Some(response) = self.responses.front_mut() {
+            response.chunks.clear();
+            response.end = End::Lost;
+        }
+    }
+
+    fn response(&mut self, id: ResponseId) -> Option<&mut Response> {
+        let index = id.0.checked_sub(self.first_response)?;
+        self.responses.get_mut(index as usize)
+    }
+
+    // ---- the feed's side ----
+
+    /// What to do with the client next.
+    pub(crate) fn feed(&mut self) -> Feed<'_> {
+        let Some(response) = self.responses.front() else {
+            return Feed::Idle;
+        };
+        let feedable = response.feedable(|number| self.is_loaded(number));
+        if feedable.len > 0 {
+            return self.front_bytes(feedable.len).map_or(Feed::Wait, Feed::Data);
+        }
+        let Some(response) = self.responses.front_mut() else {
+            return Feed::Idle;
+        };
+        let waits = feedable.waits;
+        match &mut response.end {
+            End::Answered(packets) => Feed::Answer(std::mem::take(packets)),
+            End::Complete if response.chunks.is_empty() => Feed::Complete,
+            End::Lost if !waits => Feed::Lost {
+                err_sequence_id: response.boundary(),
+            },
+            _ => Feed::Wait,
+        }
+    }
+
+    /// The client took `len` bytes of what [`feed`](Self::feed) gave.
+    pub(crate) fn consume(&mut self, len: usize) {
+        let Some(number) = self
+            .responses
+            .front_mut()
+            .and_then(|response| response.consume(len))
+        else {
+            return;
+        };
+        self.stats.fed += len as u64;
+        let index = (number - self.first_block) as usize;
+        self.blocks[index].unread -= len;
+        if self.blocks[index].unread > 0 {
+            return;
+        }
+        if self.filling && index + 1 == self.blocks.len() {
+            self.reuse_fill_block();
+        } else {
+            self.free_block(index);
+        }
+    }
+
+    /// Leaves the first response behind, fed or not.
+    pub(crate) fn finish_front(&mut self) {
+        if let Some(response) = self.responses.pop_front() {
+            debug_assert!(response.chunks.is_empty() || matches!(response.end, End::Lost));
+            self.first_response += 1;
+        }
+        if self.responses.is_empty() && self.backlog() == 0 {
+            self.shrink();
+        }
+    }
+
+    // ---- blocks ----
+
+    fn is_loaded(&self, number: u64) -> bool {
+        matches!(
+            self.blocks[(number - self.first_block) as usize].state,
+            BlockState::Loaded(_)
+        )
+    }
+
+    /// The first `len` bytes of the first response's first chunk.
+    fn front_bytes(&self, len: usize) -> Option<&[u8]> {
+        let chunk = self.responses.front()?.chunks.front()?;
+        match &self.blocks[(chunk.block - self.first_block) as usize].state {
+            BlockState::Loaded(buffer) => Some(&buffer.payload()[chunk.start..chunk.start + len]),
+            _ => None,
+        }
+    }
+
+    fn fill_block(&mut self) -> Option<&mut Buffer> {
+        match self.blocks.back_mut() {
+            Some(Block {
+                state: BlockState::Loaded(buffer),
+                ..
+            }) if self.filling => Some(buffer),
+            _ => None,
+        }
+    }
+
+    fn begin_block(&mut self) -> bool {
+        // An eighth of what the session may hold: some to read into, some being written, some read ahead.
+        let fair = (self.memory.allowance() / 8) as usize;
+        let mut len = self.next_block_len;
+        while len > MIN_BLOCK_LEN && len > fair {
+            len /= 4;
+        }
+        let Some(buffer) = self.take_buffer(len) else {
+            return false;
+        };
+        self.blocks.push_back(Block {
+            state: BlockState::Loaded(buffer),
+            unread: 0,
+            returned: false,
+        });
+        self.filling = true;
+        true
+    }
+
+    /// Ends the filling of the last block. The next one is larger: this one did not hold what came.
+    fn seal(&mut self) {
+        debug_assert_eq!(self.unparsed, 0);
+        if std::mem::take(&mut self.filling) {
+            self.next_block_len = (4 * self.next_block_len).min(MAX_BLOCK_LEN);
+            let last = self.blocks.len() - 1;
+            if self.blocks[last].unread == 0 {
+                self.free_block(last);
+            }
+        }
+    }
+
+    /// Starts over in a last block of which everything was fed.
+    fn reuse_fill_block(&mut self) {
+        let idle = self.unparsed == 0 && self.blocks.back().is_some_and(|block| block.unread == 0);
+        if let Some(buffer) = self.fill_block().filter(|_| idle) {
+            buffer.clear();
+        }
+    }
+
+    fn free_block(&mut self, index: usize) {
+        if let BlockState::Loaded(buffer) = std::mem::replace(&mut self.blocks[index].state, BlockState::Gone)
+        {
+            self.recycle(buffer);
+        }
+        while matches!(
+            self.blocks.front(),
+            Some(Block {
+                state: BlockState::Gone,
+                ..
+            })
+        ) {
+            self.blocks.pop_front();
+            self.first_block += 1;
+        }
+    }
+
+    fn take_buffer(&mut self, len: usize) -> Option<Buffer> {
+        if let Some(mut spare) = self.spare.take_if(|spare| spare.len() == len) {
+            spare.clear();
+            return Some(spare);
+        }
+        self.memory.try_grow(len as u64).then(|| Buffer::new(len))
+    }
+
+    fn recycle(&mut self, buffer: Buffer) {
+        if self.spare.is_none() && buffer.len() == self.next_block_len {
+            self.spare = Some(buffer);
+        } else {
+            self.memory.shrink(buffer.len() as u64);
+        }
+    }
+
+    /// Gives back what an idle session does not need.
+    fn shrink(&mut self) {
+        if let Some(spare) = self.spare.take() {
+            self.memory.shrink(spare.len() as u64);
+        }
+        self.next_block_len = MIN_BLOCK_LEN;
+        let large = self
+            .fill_block()
+            .is_some_and(|buffer| buffer.len() > MIN_BLOCK_LEN);
+        if large && self.unparsed == 0 {
+            self.filling = false;
+            let last = self.blocks.len() - 1;
+            self.free_block(last);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! Blocks: what the spool reads into, keeps in memory, and writes to disk as it stands.
+
+use std::ops::Range;
+
+use super::disk::BlockHeader;
+
+/// The smallest block: enough for a session of small responses, and what is left to a session when memory is short.
+pub(crate) const MIN_BLOCK_LEN: usize = 16 * 1024;
+
+/// The largest block: beyond 1 MiB neither the socket nor the disk gets faster.
+pub(crate) const MAX_BLOCK_LEN: usize = 1024 * 1024;
+
+/// Address and length of direct I/O must be multiples of the device's sector, which is at most this.
+pub(super) const ALIGNMENT: usize = 4096;
+
+/// Aligned memory of one block: a header's room, then payload.
+///
+/// ```text
+/// ├─ header, 32 bytes ─┼─ payload (filled) ─┼─ room ─┤
+/// └ multiple of 4096                        multiple of 4096 ┘
+/// ```
+pub(super) struct Buffer {
+    memory: Box<[u8]>,
+    aligned: Range<usize>,
+    filled: usize,
+}
+
+impl Buffer {
+    /// A buffer of `len` bytes, header included; `len` must be a multiple of [`ALIGNMENT`].
+    pub(super) fn new(len: usize) -> Self {
+        debug_assert!(len.is_multiple_of(ALIGNMENT) && len > 0);
+        // Zeroed pages come from the system untouched, so what is never filled costs nothing.
+        let memory = vec![0; len + ALIGNMENT].into_boxed_slice();
+        let start = memory.as_ptr().align_offset(ALIGNMENT);
+        Self {
+            memory,
+            aligned: start..start + len,
+            filled: 0,
+        }
+    }
+
+    /// Its length, header included: what it is charged with.
+    pub(super) fn len(&self) -> usize {
+        self.aligned.len()
+    }
+
+    /// The payload so far.
+    pub(super) fn payload(&self) -> &[u8] {
+        let start = self.aligned.start + BlockHeader::LEN;
+        &self.memory[start..start + self.filled]
+    }
+
+    /// What is left to fill.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        &mut self.memory[self.aligned.start + BlockHeader::LEN + self.filled..self.aligned.end]
+    }
+
+    /// `len` more bytes of the room are payload now.
+    pub(super) fn fill(&mut self, len: usize) {
+        self.filled += len;
+        debug_assert!(BlockHeader::LEN + self.filled <= self.len());
+    }
+
+    /// Forgets the payload.
+    pub(super) fn clear(&mut self) {
+        self.filled = 0;
+    }
+
+    /// The whole sectors that hold header and payload; what lies behind the payload is zero or of no meaning.
+    pub(super) fn sectors(&mut self) -> &mut [u8] {
+        let len = (BlockHeader::LEN + self.filled).next_multiple_of(ALIGNMENT);
+        &mut self.memory[self.aligned.start..self.aligned.start + len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_aligned_and_keep_header_and_payload_apart() {
+        let mut buffer = Buffer::new(2 * ALIGNMENT);
+        assert_eq!(buffer.room().len(), 2 * ALIGNMENT - BlockHeader::LEN);
+        buffer.room()[..3].copy_from_slice(b"abc");
+        buffer.fill(3);
+        assert_eq!(buffer.payload(), b"abc");
+        assert_eq!(buffer.sectors().len(), ALIGNMENT);
+        assert_eq!(buffer.sectors().as_ptr().align_offset(ALIGNMENT), 0);
+        let rest = buffer.room().len();
+        buffer.fill(rest);
+        assert_eq!(buffer.sectors().len(), 2 * ALIGNMENT);
+    }
+}

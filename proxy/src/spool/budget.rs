@@ -1,0 +1,247 @@
+//! What all sessions together may use: memory, and disk space.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::sys::statvfs::statvfs;
+
+/// Memory that a session has from its first moment on and cannot be denied: four blocks of
+/// [`MIN_BLOCK_LEN`](super::block::MIN_BLOCK_LEN) (one being filled, one on its way to the disk, two on their way
+/// back) and as much again for its commands and its own bookkeeping.
+pub(crate) const SESSION_FLOOR: u64 = 128 * 1024;
+
+/// The part of [`SESSION_FLOOR`] that blocks may take.
+const BLOCK_FLOOR: u64 = SESSION_FLOOR / 2;
+
+/// The memory of all sessions together (`--memory`), in bytes.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    limit: u64,
+    per_session: u64,
+    used: AtomicU64,
+}
+
+impl MemoryBudget {
+    /// `limit` bytes in all, `per_session` bytes (`--memory-per-session`) for each session at most.
+    pub fn new(limit: u64, per_session: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            per_session,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    /// A share for a new session, or none if not even the least that a session needs is left.
+    pub(crate) fn share(self: &Arc<Self>) -> Option<MemoryShare> {
+        self.take(SESSION_FLOOR).then(|| MemoryShare {
+            budget: Arc::clone(self),
+            blocks: 0,
+        })
+    }
+
+    /// Bytes in use by all sessions, what is reserved for them included.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn free(&self) -> u64 {
+        self.limit.saturating_sub(self.used())
+    }
+
+    fn take(&self, len: u64) -> bool {
+        let grow = |used: u64| used.checked_add(len).filter(|&used| used <= self.limit);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
+            .is_ok()
+    }
+}
+
+/// One session's part of a [`MemoryBudget`]; given back on drop.
+///
+/// How much a session may take depends on what is free: never more than the others leave. So the first session gets
+/// all of its share, fifty get a fiftieth each, and a newcomer always finds something (the "dynamic threshold" of
+/// shared-memory switches).
+#[derive(Debug)]
+pub(crate) struct MemoryShare {
+    budget: Arc<MemoryBudget>,
+    /// Bytes of blocks.
+    blocks: u64,
+}
+
+impl MemoryShare {
+    /// Bytes of blocks that the session may hold at this moment.
+    pub(crate) fn allowance(&self) -> u64 {
+        self.budget.per_session.min(self.budget.free()).max(BLOCK_FLOOR)
+    }
+
+    /// Bytes of blocks that the session holds.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.blocks
+    }
+
+    /// Takes `len` bytes for a block, if the session may.
+    pub(crate) fn try_grow(&mut self, len: u64) -> bool {
+        let within = self.blocks + len <= self.allowance();
+        let taken = within
+            && self
+                .budget
+                .take(Self::charged(self.blocks + len) - Self::charged(self.blocks));
+        if taken {
+            self.blocks += len;
+        }
+        taken
+    }
+
+    /// Takes `len` bytes whether the session may or not: for the one block without which it could not go on.
+    pub(crate) fn force_grow(&mut self, len: u64) {
+        let more = Self::charged(self.blocks + len) - Self::charged(self.blocks);
+        self.budget.used.fetch_add(more, Ordering::Relaxed);
+        self.blocks += len;
+    }
+
+    /// Gives `len` bytes back.
+    pub(crate) fn shrink(&mut self, len: u64) {
+        let less = Self::charged(self.blocks) - Self::charged(self.blocks - len);
+        self.budget.used.fetch_sub(less, Ordering::Relaxed);
+        self.blocks -= len;
+    }
+
+    /// What blocks cost beyond the floor, which is paid already.
+    fn charged(blocks: u64) -> u64 {
+        blocks.saturating_sub(BLOCK_FLOOR)
+    }
+}
+
+impl Drop for MemoryShare {
+    fn drop(&mut self) {
+        self.budget
+            .used
+            .fetch_sub(SESSION_FLOOR + Self::charged(self.blocks), Ordering::Relaxed);
+    }
+}
+
+/// The disk space of all sessions together, and where it is.
+#[derive(Debug)]
+pub struct DiskBudget {
+    dir: PathBuf,
+    max: u64,
+    min_free: u64,
+    used: AtomicU64,
+}
+
+impl DiskBudget {
+    /// At most `max` bytes (`--spool-max`) in `dir`, as long as `min_free` bytes (`--spool-min-free`) stay free there.
+    pub fn new(dir: PathBuf, max: u64, min_free: u64) -> Arc<Self> {
+        Arc::new(Self {
+            dir,
+            max,
+            min_free,
+            used: AtomicU64::new(0),
+        })
+    }
+
+    /// The spool directory.
+    pub fn dir(&self) -> &std::path::Path {
+        &self.dir
+    }
+
+    /// Bytes on disk of all sessions.
+    pub fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether `len` more bytes are within `--spool-max`.
+    pub(crate) fn has_room(&self, len: u64) -> bool {
+        self.used().saturating_add(len) <= self.max
+    }
+
+    /// Takes `len` bytes of `--spool-max`, if they are left.
+    pub(crate) fn try_take(&self, len: u64) -> bool {
+        let grow = |used: u64| used.checked_add(len).filter(|&used| used <= self.max);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
+            .is_ok()
+    }
+
+    pub(crate) fn give_back(&self, len: u64) {
+        self.used.fetch_sub(len, Ordering::Relaxed);
+    }
+
+    /// Asks the file system whether `len` more bytes leave `--spool-min-free` free. Blocks.
+    ///
+    /// # Errors
+    /// `StorageFull` if they do not, or what `statvfs` fails with.
+    pub(crate) fn check_free(&self, len: u64) -> io::Result<()> {
+        if self.min_free == 0 {
+            return Ok(()); // The write itself tells.
+        }
+        let stat = statvfs(&self.dir)?;
+        let available = stat.blocks_available() * stat.fragment_size();
+        if available < self.min_free.saturating_add(len) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!(
+                    "{available} bytes are free and --spool-min-free is {}",
+                    self.min_free
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn a_lone_session_gets_its_whole_share_and_no_more() {
+        let budget = MemoryBudget::new(256 * MIB, 16 * MIB);
+        let mut share = budget.share().unwrap();
+        let blocks = std::iter::from_fn(|| share.try_grow(MIB).then_some(())).count();
+        assert_eq!(blocks, 16);
+        share.shrink(MIB);
+        assert!(share.try_grow(MIB));
+        drop(share);
+        assert_eq!(budget.used(), 0);
+    }
+
+    #[test]
+    fn many_sessions_stay_within_the_budget_and_leave_room_for_a_newcomer() {
+        let budget = MemoryBudget::new(64 * MIB, 16 * MIB);
+        let mut shares: Vec<_> = (0..50).map(|_| budget.share().unwrap()).collect();
+        for _ in 0..100 {
+            for share in &mut shares {
+                share.try_grow(64 * 1024);
+            }
+        }
+        assert!(budget.used() <= 64 * MIB);
+        let mut newcomer = budget.share().unwrap();
+        assert!(
+            newcomer.try_grow(256 * 1024),
+            "{} of {} used",
+            budget.used(),
+            64 * MIB
+        );
+    }
+
+    #[test]
+    fn sessions_are_refused_where_not_even_the_floor_is_left() {
+        let budget = MemoryBudget::new(3 * SESSION_FLOOR, MIB);
+        let shares: Vec<_> = (0..3).map_while(|_| budget.share()).collect();
+        assert_eq!(shares.len(), 3);
+        assert!(budget.share().is_none());
+    }
+
+    #[test]
+    fn the_floor_is_always_there() {
+        let budget = MemoryBudget::new(SESSION_FLOOR, MIB);
+        let mut share = budget.share().unwrap();
+        assert!((0..4).all(|_| share.try_grow(16 * 1024)));
+        assert!(!share.try_grow(16 * 1024));
+    }
+}
