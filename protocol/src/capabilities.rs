@@ -155,11 +155,7 @@ impl Capabilities {
     /// Joins the two halves. `extended` counts only where [`LONG_PASSWORD`](Self::LONG_PASSWORD) is clear in `lower`.
     pub const fn from_halves(lower: u32, extended: u32) -> Self {
         let lower = Self(lower as u64);
-        if lower.contains(Self::LONG_PASSWORD) {
-            lower
-        } else {
-            Self(lower.0 | (extended as u64) << 32)
-        }
+        if lower.contains(Self::LONG_PASSWORD) { lower } else { Self(lower.0 | (extended as u64) << 32) }
     }
 }
 
@@ -182,10 +178,7 @@ impl BitOr for Capabilities {
 impl fmt::Debug for Capabilities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)?;
-        let names = Self::NAMES
-            .iter()
-            .filter(|(bit, _)| self.0 & bit != 0)
-            .map(|(_, name)| name);
+        let names = Self::NAMES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| name);
         f.debug_list().entries(names).finish()
     }
 }
@@ -202,11 +195,7 @@ mod tests {
 
     #[test]
     fn compression_and_tls_are_not_offered() {
-        for flag in [
-            Capabilities::COMPRESS,
-            Capabilities::SSL,
-            Capabilities::ZSTD_COMPRESSION_ALGORITHM,
-        ] {
+        for flag in [Capabilities::COMPRESS, Capabilities::SSL, Capabilities::ZSTD_COMPRESSION_ALGORITHM] {
             assert!(!Capabilities::UNDERSTOOD.contains(flag), "{flag:?}");
         }
         assert!(Capabilities::UNDERSTOOD.contains(Capabilities::MULTI_RESULTS | Capabilities::LOCAL_FILES));

@@ -60,10 +60,7 @@ impl Greeting {
     /// # Errors
     /// [`HandshakeError`] if it is not a HandshakeV10 of the 4.1 protocol.
     pub fn parse(payload: Vec<u8>) -> Result<Self, HandshakeError> {
-        let cut = |field| HandshakeError::CutShort {
-            packet: "greeting",
-            field,
-        };
+        let cut = |field| HandshakeError::CutShort { packet: "greeting", field };
         match payload.first() {
             None => return Err(cut("protocol version")),
             Some(&PROTOCOL_VERSION) => {}
@@ -87,9 +84,7 @@ impl Greeting {
 
     /// Whether the server is a MariaDB, by its version string.
     pub fn is_mariadb(&self) -> bool {
-        self.server_version()
-            .windows(7)
-            .any(|window| window.eq_ignore_ascii_case(b"mariadb"))
+        self.server_version().windows(7).any(|window| window.eq_ignore_ascii_case(b"mariadb"))
     }
 
     /// The connection id, as SHOW PROCESSLIST of this server shows it.
@@ -168,10 +163,7 @@ impl HandshakeResponse {
     /// # Errors
     /// [`HandshakeError`] if it is cut short, of an older protocol, or an SSLRequest.
     pub fn parse(payload: Vec<u8>) -> Result<Self, HandshakeError> {
-        let cut = |field| HandshakeError::CutShort {
-            packet: "handshake response",
-            field,
-        };
+        let cut = |field| HandshakeError::CutShort { packet: "handshake response", field };
         if payload.len() < RESPONSE_FIXED_LEN {
             return Err(cut("capabilities"));
         }
@@ -182,10 +174,7 @@ impl HandshakeResponse {
         if payload.len() == RESPONSE_FIXED_LEN && capabilities.contains(Capabilities::SSL) {
             return Err(HandshakeError::TlsNotOffered);
         }
-        let mut fields = Fields {
-            payload: &payload,
-            at: RESPONSE_FIXED_LEN,
-        };
+        let mut fields = Fields { payload: &payload, at: RESPONSE_FIXED_LEN };
         let has = |flag| capabilities.contains(flag);
         let user = fields.until_nul().ok_or_else(|| cut("user"))?;
         let auth_response = if has(Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA) {
@@ -196,31 +185,14 @@ impl HandshakeResponse {
             fields.until_nul()
         }
         .ok_or_else(|| cut("auth response"))?;
-        let database = if has(Capabilities::CONNECT_WITH_DB) {
-            fields.until_nul_or_end()
-        } else {
-            0..0
-        };
-        let plugin = if has(Capabilities::PLUGIN_AUTH) {
-            fields.until_nul_or_end()
-        } else {
-            0..0
-        };
+        let database = if has(Capabilities::CONNECT_WITH_DB) { fields.until_nul_or_end() } else { 0..0 };
+        let plugin = if has(Capabilities::PLUGIN_AUTH) { fields.until_nul_or_end() } else { 0..0 };
         let attributes = if has(Capabilities::CONNECT_ATTRS) && fields.at < payload.len() {
-            fields
-                .behind_lenenc_length()
-                .ok_or_else(|| cut("connection attributes"))?
+            fields.behind_lenenc_length().ok_or_else(|| cut("connection attributes"))?
         } else {
             0..0
         };
-        Ok(Self {
-            payload,
-            user,
-            auth_response,
-            database,
-            plugin,
-            attributes,
-        })
+        Ok(Self { payload, user, auth_response, database, plugin, attributes })
     }
 
     /// All that the client claims.
@@ -231,6 +203,24 @@ impl HandshakeResponse {
     /// The user name.
     pub fn user(&self) -> &[u8] {
         &self.payload[self.user.clone()]
+    }
+
+    /// The authentication plugin that the client has answered with, if it names one.
+    pub fn plugin(&self) -> &[u8] {
+        &self.payload[self.plugin.clone()]
+    }
+
+    /// The value of a connection attribute (`_client_name`, `program_name`, …).
+    pub fn attribute(&self, key: &[u8]) -> Option<&[u8]> {
+        let mut rest = &self.payload[self.attributes.clone()];
+        loop {
+            let (name, behind) = split_lenenc_string(rest)?;
+            let (value, behind) = split_lenenc_string(behind)?;
+            if name == key {
+                return Some(value);
+            }
+            rest = behind;
+        }
     }
 
     /// The payload with no more capabilities than `mask` has, and without the fields that belong to the others.
@@ -309,14 +299,16 @@ impl Fields<'_> {
     }
 
     fn take(&mut self, len: usize) -> Option<Range<usize>> {
-        let end = self
-            .at
-            .checked_add(len)
-            .filter(|&end| end <= self.payload.len())?;
+        let end = self.at.checked_add(len).filter(|&end| end <= self.payload.len())?;
         let field = self.at..end;
         self.at = end;
         Some(field)
     }
+}
+
+fn split_lenenc_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = split_lenenc_int(bytes)?;
+    rest.split_at_checked(usize::try_from(len).ok()?)
 }
 
 fn until_nul(bytes: &[u8]) -> Option<usize> {

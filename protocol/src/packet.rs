@@ -25,10 +25,7 @@ pub struct PacketHeader {
 impl PacketHeader {
     /// Decodes the four bytes of a header.
     pub const fn decode([a, b, c, sequence_id]: [u8; HEADER_LEN]) -> Self {
-        Self {
-            payload_len: u32::from_le_bytes([a, b, c, 0]),
-            sequence_id,
-        }
+        Self { payload_len: u32::from_le_bytes([a, b, c, 0]), sequence_id }
     }
 
     /// Encodes the header. Payload lengths over [`MAX_PAYLOAD_LEN`] have no encoding; their upper byte is lost.
@@ -104,11 +101,7 @@ impl PacketScanner {
 
     /// Bytes, headers included, of the logical packet under way that have been seen; 0 at a boundary.
     pub const fn unfinished_len(&self) -> u64 {
-        let header_under_way = if self.header_len < HEADER_LEN {
-            self.header_len as u64
-        } else {
-            0
-        };
+        let header_under_way = if self.header_len < HEADER_LEN { self.header_len as u64 } else { 0 };
         self.payload_len + self.pieces * HEADER_LEN as u64 + header_under_way
     }
 
@@ -161,10 +154,7 @@ impl PacketScanner {
 /// command of the proxy's own, an error message) always is.
 pub fn encode_packet(sequence_id: u8, payload: &[u8]) -> Vec<u8> {
     debug_assert!(payload.len() < MAX_PAYLOAD_LEN as usize);
-    let header = PacketHeader {
-        payload_len: payload.len() as u32,
-        sequence_id,
-    };
+    let header = PacketHeader { payload_len: payload.len() as u32, sequence_id };
     let mut packet = Vec::with_capacity(HEADER_LEN + payload.len());
     packet.extend_from_slice(&header.encode());
     packet.extend_from_slice(payload);
@@ -177,10 +167,7 @@ mod tests {
 
     #[test]
     fn header_round_trips() {
-        let header = PacketHeader {
-            payload_len: 0x01_02_03,
-            sequence_id: 255,
-        };
+        let header = PacketHeader { payload_len: 0x01_02_03, sequence_id: 255 };
         assert_eq!(header.encode(), [3, 2, 1, 255]);
         assert_eq!(PacketHeader::decode(header.encode()), header);
     }
@@ -209,11 +196,7 @@ mod tests {
     #[test]
     fn a_full_piece_goes_on_in_the_next() {
         let mut scanner = PacketScanner::default();
-        let full = PacketHeader {
-            payload_len: MAX_PAYLOAD_LEN,
-            sequence_id: 255,
-        }
-        .encode();
+        let full = PacketHeader { payload_len: MAX_PAYLOAD_LEN, sequence_id: 255 }.encode();
         assert_eq!(scanner.scan(&full), (4, None));
         let body = vec![7; MAX_PAYLOAD_LEN as usize];
         assert_eq!(scanner.scan(&body), (body.len(), None));

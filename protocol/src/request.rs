@@ -87,17 +87,11 @@ impl RequestReader {
             State::ExpectCommand => self.expect_command(input),
             State::ExpectFile => match begin(input, 0) {
                 Some(header) => self.enter(State::FilePacket, header),
-                None => RequestStep {
-                    consumed: 0,
-                    event: None,
-                },
+                None => RequestStep { consumed: 0, event: None },
             },
             State::Announced => match begin(input, 0) {
                 Some(header) => self.enter(State::Packet, header),
-                None => RequestStep {
-                    consumed: 0,
-                    event: None,
-                },
+                None => RequestStep { consumed: 0, event: None },
             },
             State::Packet | State::FilePacket => self.within(input),
         }
@@ -127,26 +121,16 @@ impl RequestReader {
     fn expect_command(&mut self, input: &[u8]) -> RequestStep {
         // An empty packet has no command byte: it is announced as COM_SLEEP, which no server answers but with 1047.
         let Some(header) = begin(input, 1) else {
-            return RequestStep {
-                consumed: 0,
-                event: None,
-            };
+            return RequestStep { consumed: 0, event: None };
         };
         self.state = State::Announced;
         self.prefix_len = 0;
         let event = if header.sequence_id == 0 {
-            RequestEvent::Start(Command(if header.payload_len > 0 {
-                input[HEADER_LEN]
-            } else {
-                0
-            }))
+            RequestEvent::Start(Command(if header.payload_len > 0 { input[HEADER_LEN] } else { 0 }))
         } else {
             RequestEvent::Continuation
         };
-        RequestStep {
-            consumed: 0,
-            event: Some(event),
-        }
+        RequestStep { consumed: 0, event: Some(event) }
     }
 
     fn enter(&mut self, state: State, header: PacketHeader) -> RequestStep {
@@ -155,10 +139,7 @@ impl RequestReader {
         self.continued = header.is_continued();
         self.sequence_id = header.sequence_id;
         let event = self.piece_end(header.payload_len == 0 && state == State::FilePacket);
-        RequestStep {
-            consumed: HEADER_LEN,
-            event,
-        }
+        RequestStep { consumed: HEADER_LEN, event }
     }
 
     fn within(&mut self, input: &[u8]) -> RequestStep {
@@ -169,15 +150,9 @@ impl RequestReader {
                     self.piece_left = header.payload_len;
                     self.continued = header.is_continued();
                     self.sequence_id = header.sequence_id;
-                    RequestStep {
-                        consumed: HEADER_LEN,
-                        event: self.piece_end(false),
-                    }
+                    RequestStep { consumed: HEADER_LEN, event: self.piece_end(false) }
                 }
-                None => RequestStep {
-                    consumed: 0,
-                    event: None,
-                },
+                None => RequestStep { consumed: 0, event: None },
             };
         }
         let n = input.len().min(self.piece_left as usize);
@@ -185,10 +160,7 @@ impl RequestReader {
         self.prefix[self.prefix_len..self.prefix_len + kept].copy_from_slice(&input[..kept]);
         self.prefix_len += kept;
         self.piece_left -= n as u32;
-        RequestStep {
-            consumed: n,
-            event: self.piece_end(false),
-        }
+        RequestStep { consumed: n, event: self.piece_end(false) }
     }
 
     /// The event that the end of a piece brings, if the piece is at its end.
@@ -255,33 +227,18 @@ mod tests {
             RequestEvent::End { sequence_id: 3 },
         ];
         for size in 1..=stream.len() {
-            assert_eq!(
-                drive(&mut RequestReader::default(), &stream, size),
-                expected,
-                "chunks of {size}"
-            );
+            assert_eq!(drive(&mut RequestReader::default(), &stream, size), expected, "chunks of {size}");
         }
     }
 
     #[test]
     fn a_command_of_several_pieces_is_one() {
-        let mut stream = PacketHeader {
-            payload_len: MAX_PAYLOAD_LEN,
-            sequence_id: 0,
-        }
-        .encode()
-        .to_vec();
+        let mut stream = PacketHeader { payload_len: MAX_PAYLOAD_LEN, sequence_id: 0 }.encode().to_vec();
         stream.extend(vec![3; MAX_PAYLOAD_LEN as usize]);
         stream.extend(encode_packet(1, b"rest"));
         let mut reader = RequestReader::default();
         let events = drive(&mut reader, &stream, 1 << 20);
-        assert_eq!(
-            events,
-            [
-                RequestEvent::Start(Command::QUERY),
-                RequestEvent::End { sequence_id: 1 }
-            ]
-        );
+        assert_eq!(events, [RequestEvent::Start(Command::QUERY), RequestEvent::End { sequence_id: 1 }]);
         assert_eq!(reader.prefix().len(), PREFIX_LEN);
     }
 

@@ -194,10 +194,7 @@ impl ResponseTracker {
                 return Ok(ResponseStep { consumed, event });
             }
         }
-        Ok(ResponseStep {
-            consumed,
-            event: None,
-        })
+        Ok(ResponseStep { consumed, event: None })
     }
 
     /// The hot path: passes over whole packets that can only be rows. Stops before anything else.
@@ -218,11 +215,7 @@ impl ResponseTracker {
             rows += 1;
         }
         self.next_sequence_id = expected;
-        self.rows += if self.expected.front().is_some_and(|form| form.has_rows()) {
-            rows
-        } else {
-            0
-        };
+        self.rows += if self.expected.front().is_some_and(|form| form.has_rows()) { rows } else { 0 };
         at
     }
 
@@ -232,10 +225,7 @@ impl ResponseTracker {
             return match err_code(self.scanner.prefix()) {
                 Some(PROGRESS_REPORT) => Ok(None),
                 Some(_) => Ok(Some(ResponseEvent::UnsolicitedError)),
-                None => Err(ResponseError::Unsolicited {
-                    payload_len: packet.payload_len,
-                    first,
-                }),
+                None => Err(ResponseError::Unsolicited { payload_len: packet.payload_len, first }),
             };
         };
         if first == Some(ERR_HEADER) {
@@ -249,10 +239,7 @@ impl ResponseTracker {
         if let Some(expected) = self.next_sequence_id
             && expected != packet.first_sequence_id
         {
-            return Err(ResponseError::SequenceGap {
-                expected,
-                got: packet.first_sequence_id,
-            });
+            return Err(ResponseError::SequenceGap { expected, got: packet.first_sequence_id });
         }
         match self.phase {
             Phase::First => self.on_first(form, packet),
@@ -275,9 +262,9 @@ impl ResponseTracker {
                 self.phase = Phase::Rows;
                 Ok(self.on_row(form, packet))
             }
-            (ResponseForm::Authentication, Some(OK_HEADER)) => Ok(Some(
-                self.end(ResponseEnd::Status(ok_status(self.scanner.prefix()))),
-            )),
+            (ResponseForm::Authentication, Some(OK_HEADER)) => {
+                Ok(Some(self.end(ResponseEnd::Status(ok_status(self.scanner.prefix())))))
+            }
             // AuthSwitchRequest, AuthMoreData, AuthNextFactor: the client has its turn, or the server goes on.
             (ResponseForm::Authentication, _) => Ok(None),
             (_, Some(OK_HEADER)) => Ok(self.end_of_result(ok_status(self.scanner.prefix()))),
@@ -378,11 +365,7 @@ impl ResponseTracker {
     /// packet has at most 5 bytes (9 with some old servers), the OK packet in its place fits one packet.
     /// Source: [OK packet](https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_basic_ok_packet.html).
     fn is_terminator(&self, packet: LogicalPacket) -> bool {
-        let limit = if self.deprecate_eof {
-            u64::from(MAX_PAYLOAD_LEN)
-        } else {
-            9
-        };
+        let limit = if self.deprecate_eof { u64::from(MAX_PAYLOAD_LEN) } else { 9 };
         self.scanner.prefix().first() == Some(&EOF_HEADER) && packet.payload_len < limit
     }
 
@@ -412,11 +395,7 @@ impl ResponseTracker {
 
     fn unexpected(&self, packet: LogicalPacket, place: &'static str) -> ResponseError {
         let first = self.scanner.prefix().first().copied();
-        ResponseError::Unexpected {
-            payload_len: packet.payload_len,
-            first,
-            place,
-        }
+        ResponseError::Unexpected { payload_len: packet.payload_len, first, place }
     }
 }
 

@@ -44,8 +44,7 @@ fn skip_comments(mut text: &[u8]) -> &[u8] {
 }
 
 fn contains(text: &[u8], needle: &[u8]) -> bool {
-    text.windows(needle.len())
-        .any(|window| window.eq_ignore_ascii_case(needle))
+    text.windows(needle.len()).any(|window| window.eq_ignore_ascii_case(needle))
 }
 
 #[cfg(test)]
@@ -65,10 +64,7 @@ mod tests {
             assert_eq!(lock_effect(text.as_bytes()), LockEffect::Takes, "{text}");
         }
         assert_eq!(lock_effect(b"UNLOCK TABLES"), LockEffect::Releases);
-        assert_eq!(
-            lock_effect(b"SELECT /*!40001 SQL_NO_CACHE */ * FROM `t`"),
-            LockEffect::None
-        );
+        assert_eq!(lock_effect(b"SELECT /*!40001 SQL_NO_CACHE */ * FROM `t`"), LockEffect::None);
         assert_eq!(lock_effect(b"/* LOCK TABLES"), LockEffect::None);
     }
 }

@@ -95,10 +95,7 @@ pub fn split_lenenc_int(bytes: &[u8]) -> Option<(u64, &[u8])> {
         _ => return None,
     };
     let (digits, rest) = rest.split_at_checked(width)?;
-    let value = digits
-        .iter()
-        .rev()
-        .fold(0, |value, &digit| value << 8 | u64::from(digit));
+    let value = digits.iter().rev().fold(0, |value, &digit| value << 8 | u64::from(digit));
     Some((value, rest))
 }
 

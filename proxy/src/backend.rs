@@ -22,7 +22,7 @@ pub(crate) struct Connected {
 
 /// No server could be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("can't connect to {upstream}: {source}; is it running, and reachable from here?")]
+#[error("can't connect to {upstream} (error 2003): {source}; is it running, and reachable from here?")]
 pub(crate) struct ConnectError {
     upstream: String,
     source: io::Error,
@@ -39,10 +39,7 @@ pub(crate) async fn connect(upstreams: &[Endpoint]) -> Result<Connected, Connect
         name = upstream.to_string();
         match connect_one(upstream).await {
             Ok(stream) => {
-                return Ok(Connected {
-                    stream,
-                    address: name,
-                });
+                return Ok(Connected { stream, address: name });
             }
             Err(error) => {
                 debug!(%upstream, %error, "cannot connect");
@@ -50,23 +47,17 @@ pub(crate) async fn connect(upstreams: &[Endpoint]) -> Result<Connected, Connect
             }
         }
     }
-    Err(ConnectError {
-        upstream: name,
-        source: last,
-    })
+    Err(ConnectError { upstream: name, source: last })
 }
 
 async fn connect_one(upstream: &Endpoint) -> io::Result<Stream> {
     match upstream {
-        Endpoint::Unix(path) => Ok(Stream::Unix(
-            timeout(CONNECT_TIMEOUT, UnixStream::connect(path))
-                .await
-                .map_err(timed_out)??,
-        )),
+        Endpoint::Unix(path) => {
+            Ok(Stream::Unix(timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await.map_err(timed_out)??))
+        }
         Endpoint::Tcp { host, port } => {
-            let resolved = timeout(CONNECT_TIMEOUT, lookup_host((host.as_str(), *port)))
-                .await
-                .map_err(timed_out)??;
+            let resolved =
+                timeout(CONNECT_TIMEOUT, lookup_host((host.as_str(), *port))).await.map_err(timed_out)??;
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
             for address in resolved {
                 match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -81,8 +72,5 @@ async fn connect_one(upstream: &Endpoint) -> io::Result<Stream> {
 }
 
 fn timed_out(_: tokio::time::error::Elapsed) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::TimedOut,
-        format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
-    )
+    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))
 }

@@ -184,20 +184,12 @@ impl Settings {
     }
 
     fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         toml::from_str(&text).map_err(|error| {
-            let before = error
-                .span()
-                .map_or("", |span| &text[..span.start.min(text.len())]);
+            let before = error.span().map_or("", |span| &text[..span.start.min(text.len())]);
             let line = before.matches('\n').count() + 1;
-            ConfigError::Malformed {
-                path: path.to_owned(),
-                line,
-                message: error.message().to_owned(),
-            }
+            ConfigError::Malformed { path: path.to_owned(), line, message: error.message().to_owned() }
         })
     }
 
@@ -206,27 +198,13 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::SocketUpstream`] if that would let anyone in as Spillway's own user.
     pub fn listen_addresses(&self) -> Result<Vec<Endpoint>, ConfigError> {
-        let default = || {
-            vec![Endpoint::Tcp {
-                host: "127.0.0.1".to_owned(),
-                port: 3307,
-            }]
-        };
+        let default = || vec![Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 3307 }];
         let listen = self.listen.clone().unwrap_or_else(default);
-        let over_tcp = listen
-            .iter()
-            .find(|listen| matches!(listen, Endpoint::Tcp { .. }));
-        let to_socket = self
-            .upstream
-            .iter()
-            .flatten()
-            .find(|upstream| matches!(upstream, Endpoint::Unix(_)));
+        let over_tcp = listen.iter().find(|listen| matches!(listen, Endpoint::Tcp { .. }));
+        let to_socket = self.upstream.iter().flatten().find(|upstream| matches!(upstream, Endpoint::Unix(_)));
         match (over_tcp, to_socket) {
             (Some(listen), Some(upstream)) if !self.allow_socket_upstream.unwrap_or(false) => {
-                Err(ConfigError::SocketUpstream {
-                    listen: listen.clone(),
-                    upstream: upstream.clone(),
-                })
+                Err(ConfigError::SocketUpstream { listen: listen.clone(), upstream: upstream.clone() })
             }
             _ => Ok(listen),
         }
@@ -234,8 +212,7 @@ impl Settings {
 
     /// How long running sessions may go on after SIGTERM.
     pub fn shutdown_grace(&self) -> Duration {
-        self.shutdown_grace
-            .map_or(Duration::from_secs(3600), |Span(grace)| grace)
+        self.shutdown_grace.map_or(Duration::from_secs(3600), |Span(grace)| grace)
     }
 
     /// Checks the settings that all sessions share, and makes of them what they share.
@@ -249,40 +226,22 @@ impl Settings {
         at_least("--memory-per-session", per_session, LEAST_MEMORY_PER_SESSION)?;
         let memory = self.memory.unwrap_or(Size(256 << 20));
         at_least("--memory", memory, LEAST_MEMORY)?;
-        let keepalive = self
-            .keepalive
-            .map_or(Duration::from_secs(10), |Span(interval)| interval);
+        let keepalive = self.keepalive.map_or(Duration::from_secs(10), |Span(interval)| interval);
         if keepalive.is_zero() {
-            return Err(ConfigError::NoTime {
-                option: "--keepalive",
-            });
+            return Err(ConfigError::NoTime { option: "--keepalive" });
         }
-        let dir = self
-            .spool_dir
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("/var/tmp"));
-        spool::disk::probe(&dir).map_err(|source| ConfigError::SpoolDir {
-            path: dir.clone(),
-            source,
-        })?;
+        let dir = self.spool_dir.clone().unwrap_or_else(|| PathBuf::from("/var/tmp"));
+        spool::disk::probe(&dir).map_err(|source| ConfigError::SpoolDir { path: dir.clone(), source })?;
         let max = self.spool_max.map_or(u64::MAX, |Size(max)| max);
         let min_free = self.spool_min_free.map_or(1 << 30, |Size(min_free)| min_free);
-        let session_init = self
-            .session_init
-            .clone()
-            .unwrap_or_else(|| vec![DEFAULT_SESSION_INIT.to_owned()]);
+        let session_init = self.session_init.clone().unwrap_or_else(|| vec![DEFAULT_SESSION_INIT.to_owned()]);
         Ok(Proxy {
             upstreams,
             memory: MemoryBudget::new(memory.0, per_session.0),
             disk: DiskBudget::new(dir, max, min_free),
-            session_init: session_init
-                .into_iter()
-                .filter(|sql| !sql.trim().is_empty())
-                .collect(),
+            session_init: session_init.into_iter().filter(|sql| !sql.trim().is_empty()).collect(),
             keepalive,
-            keepalive_for: self
-                .keepalive_for
-                .map_or(Duration::from_secs(12 * 3600), |Span(time)| time),
+            keepalive_for: self.keepalive_for.map_or(Duration::from_secs(12 * 3600), |Span(time)| time),
             allow_socket_upstream: self.allow_socket_upstream.unwrap_or(false),
             told_errors: AtomicU64::new(0),
         })
@@ -290,11 +249,7 @@ impl Settings {
 }
 
 fn at_least(option: &'static str, value: Size, least: Size) -> Result<(), ConfigError> {
-    if value.0 < least.0 {
-        Err(ConfigError::TooSmall { option, value, least })
-    } else {
-        Ok(())
-    }
+    if value.0 < least.0 { Err(ConfigError::TooSmall { option, value, least }) } else { Ok(()) }
 }
 
 /// A key of the file that may hold one string or a list of them.
@@ -310,15 +265,11 @@ where
     D: Deserializer<'de>,
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
-    parsed_list(deserializer, |text| {
-        text.parse().map_err(|error: T::Err| error.to_string())
-    })
+    parsed_list(deserializer, |text| text.parse().map_err(|error: T::Err| error.to_string()))
 }
 
 fn listen_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Endpoint>>, D::Error> {
-    parsed_list(deserializer, |text| {
-        Endpoint::parse_listen(text).map_err(|error| error.to_string())
-    })
+    parsed_list(deserializer, |text| Endpoint::parse_listen(text).map_err(|error| error.to_string()))
 }
 
 fn parsed_list<'de, D: Deserializer<'de>, T>(
@@ -340,11 +291,7 @@ mod tests {
     fn settings(toml: &str) -> Result<Settings, ConfigError> {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(&file, toml).unwrap();
-        Settings {
-            config: Some(file.path().to_owned()),
-            ..Settings::default()
-        }
-        .with_file()
+        Settings { config: Some(file.path().to_owned()), ..Settings::default() }.with_file()
     }
 
     #[test]
@@ -358,9 +305,7 @@ mod tests {
 
     #[test]
     fn mistakes_in_a_file_are_named_with_their_line() {
-        let error = settings("memory = '1GiB'\nspool_max = 'many'")
-            .unwrap_err()
-            .to_string();
+        let error = settings("memory = '1GiB'\nspool_max = 'many'").unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("many"), "{error}");
         let error = settings("\nspool_mux = '1GiB'").unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("spool_mux"), "{error}");
@@ -369,38 +314,13 @@ mod tests {
     #[test]
     fn unusable_settings_name_option_and_value() {
         let upstream = Some(vec!["db1".parse().unwrap()]);
-        let base = Settings {
-            upstream,
-            ..Settings::default()
-        };
-        let bad = Settings {
-            spool_dir: Some("/nowhere".into()),
-            ..base.clone()
-        };
-        assert!(
-            bad.proxy()
-                .unwrap_err()
-                .to_string()
-                .contains("--spool-dir /nowhere")
-        );
-        let bad = Settings {
-            memory: Some(Size(1000)),
-            ..base.clone()
-        };
+        let base = Settings { upstream, ..Settings::default() };
+        let bad = Settings { spool_dir: Some("/nowhere".into()), ..base.clone() };
+        assert!(bad.proxy().unwrap_err().to_string().contains("--spool-dir /nowhere"));
+        let bad = Settings { memory: Some(Size(1000)), ..base.clone() };
         assert!(bad.proxy().unwrap_err().to_string().contains("--memory 1000"));
-        let bad = Settings {
-            upstream: Some(vec!["unix:/s".parse().unwrap()]),
-            ..base
-        };
-        assert!(
-            bad.listen_addresses()
-                .unwrap_err()
-                .to_string()
-                .contains("--allow-socket-upstream")
-        );
-        assert!(matches!(
-            Settings::default().proxy(),
-            Err(ConfigError::NoUpstream)
-        ));
+        let bad = Settings { upstream: Some(vec!["unix:/s".parse().unwrap()]), ..base };
+        assert!(bad.listen_addresses().unwrap_err().to_string().contains("--allow-socket-upstream"));
+        assert!(matches!(Settings::default().proxy(), Err(ConfigError::NoUpstream)));
     }
 }

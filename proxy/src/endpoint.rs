@@ -45,10 +45,7 @@ impl Endpoint {
             (None, Role::Server) => DEFAULT_PORT,
             (None, Role::Listener) => return Err(EndpointError::NoPort { input: input.into() }),
         };
-        Ok(Self::Tcp {
-            host: host.into(),
-            port,
-        })
+        Ok(Self::Tcp { host: host.into(), port })
     }
 }
 
@@ -163,10 +160,7 @@ fn parse_unix(input: &str, path: &str) -> Result<Endpoint, EndpointError> {
         return Err(EndpointError::BadPath { input: input.into() });
     }
     if path.len() > MAX_SOCKET_PATH {
-        return Err(EndpointError::PathTooLong {
-            input: input.into(),
-            length: path.len(),
-        });
+        return Err(EndpointError::PathTooLong { input: input.into(), length: path.len() });
     }
     Ok(Endpoint::Unix(path.into()))
 }
@@ -204,14 +198,8 @@ fn split_plain(input: &str) -> Result<(&str, Option<&str>), EndpointError> {
 }
 
 fn check_host(input: &str, host: &str) -> Result<(), EndpointError> {
-    match host
-        .chars()
-        .find(|&c| c.is_whitespace() || c.is_control() || "/@,[]".contains(c))
-    {
-        Some(character) => Err(EndpointError::BadHost {
-            input: input.into(),
-            character,
-        }),
+    match host.chars().find(|&c| c.is_whitespace() || c.is_control() || "/@,[]".contains(c)) {
+        Some(character) => Err(EndpointError::BadHost { input: input.into(), character }),
         None => Ok(()),
     }
 }
@@ -221,11 +209,7 @@ fn parse_port(input: &str, port: &str, role: Role) -> Result<u16, EndpointError>
     let digits = port.bytes().all(|b| b.is_ascii_digit());
     match port.parse() {
         Ok(number) if digits && number >= role.lowest_port() => Ok(number),
-        _ => Err(EndpointError::BadPort {
-            input: input.into(),
-            port: port.into(),
-            role,
-        }),
+        _ => Err(EndpointError::BadPort { input: input.into(), port: port.into(), role }),
     }
 }
 
@@ -238,10 +222,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn tcp(host: &str, port: u16) -> Endpoint {
-        Endpoint::Tcp {
-            host: host.into(),
-            port,
-        }
+        Endpoint::Tcp { host: host.into(), port }
     }
 
     #[test]
@@ -269,10 +250,7 @@ mod tests {
             assert!(error(input).to_string().contains("brackets"), "{input}");
         }
         for input in ["[::1", "[db1]:3306", "[::1]3306", "[]:1", "[fe80::1%]"] {
-            assert!(
-                matches!(error(input), EndpointError::BadBrackets { .. }),
-                "{input}"
-            );
+            assert!(matches!(error(input), EndpointError::BadBrackets { .. }), "{input}");
         }
         for input in ["db1:", "db1:0", "db1:65536", "db1:+1", "db1:mysql", "[::1]:"] {
             assert!(matches!(error(input), EndpointError::BadPort { .. }), "{input}");
@@ -282,10 +260,7 @@ mod tests {
         }
         assert!(matches!(error("unix:"), EndpointError::BadPath { .. }));
         let long = format!("unix:/{}", "x".repeat(MAX_SOCKET_PATH));
-        assert!(matches!(
-            error(&long),
-            EndpointError::PathTooLong { length: 108, .. }
-        ));
+        assert!(matches!(error(&long), EndpointError::PathTooLong { length: 108, .. }));
     }
 
     #[test]

@@ -23,11 +23,7 @@ pub(crate) fn usage(error: &clap::Error, log: &LogTarget) -> ExitCode {
         return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
     }
     let text = error.render().to_string();
-    let line = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .trim_start_matches("error: ");
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     log.tell(&format!("{line} (see spillway --help)"));
     ExitCode::from(USAGE)
 }

@@ -38,10 +38,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(
-        UnixListener,
-        #[expect(dead_code, reason = "held for its drop")] SocketFile,
-    ),
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] SocketFile),
 }
 
 #[derive(Debug)]
@@ -61,22 +58,13 @@ impl Listener {
     /// # Errors
     /// [`ListenError`] if the address is in use, not ours, or not to be resolved.
     pub async fn bind(address: &Endpoint) -> Result<Self, ListenError> {
-        let failed = |source| ListenError {
-            address: address.clone(),
-            source,
-        };
+        let failed = |source| ListenError { address: address.clone(), source };
         match address {
             Endpoint::Tcp { host, port } => {
                 let listener = bind_tcp(host, *port).await.map_err(failed)?;
                 let local = listener.local_addr().map_err(failed)?;
-                let address = Endpoint::Tcp {
-                    host: local.ip().to_string(),
-                    port: local.port(),
-                };
-                Ok(Self {
-                    socket: Socket::Tcp(listener),
-                    address,
-                })
+                let address = Endpoint::Tcp { host: local.ip().to_string(), port: local.port() };
+                Ok(Self { socket: Socket::Tcp(listener), address })
             }
             Endpoint::Unix(path) => {
                 remove_stale(path).await.map_err(failed)?;
@@ -126,10 +114,7 @@ impl Listener {
             Socket::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let peer = stream.peer_cred()?;
-                Ok((
-                    Stream::Unix(stream),
-                    format!("pid {} of uid {}", peer.pid().unwrap_or(0), peer.uid()),
-                ))
+                Ok((Stream::Unix(stream), format!("pid {} of uid {}", peer.pid().unwrap_or(0), peer.uid())))
             }
         }
     }

@@ -19,10 +19,8 @@ pub(crate) fn init<W>(level: &str, ansi: bool, writer: W) -> Result<(), LevelErr
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let filter = EnvFilter::try_new(level).map_err(|source| LevelError {
-        level: level.to_owned(),
-        source,
-    })?;
+    let filter =
+        EnvFilter::try_new(level).map_err(|source| LevelError { level: level.to_owned(), source })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)

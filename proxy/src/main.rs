@@ -37,12 +37,7 @@ struct RunArgs {
 
     /// The command and its arguments: mysqldump, mariadb-dump, mydumper, mysql, mysqlbinlog …; the server is taken from
     /// its own options and option files unless --upstream is given
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        required = true,
-        value_name = "COMMAND"
-    )]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -51,9 +46,8 @@ const SERVE_ONLY: [&str; 3] = ["listen", "shutdown_grace", "allow_socket_upstrea
 
 fn parse() -> Result<Cli, clap::Error> {
     let hide = |arg: clap::Arg| arg.hide(true);
-    let command = Cli::command().mut_subcommand("run", |run| {
-        SERVE_ONLY.iter().fold(run, |run, id| run.mut_arg(id, hide))
-    });
+    let command = Cli::command()
+        .mut_subcommand("run", |run| SERVE_ONLY.iter().fold(run, |run, id| run.mut_arg(id, hide)));
     Cli::from_arg_matches(&command.try_get_matches()?)
 }
 
@@ -74,11 +68,7 @@ fn main() -> ExitCode {
 fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let settings = settings.with_file()?;
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    log::init(
-        settings.log_level.as_deref().unwrap_or("info"),
-        ansi,
-        std::io::stderr,
-    )?;
+    log::init(settings.log_level.as_deref().unwrap_or("info"), ansi, std::io::stderr)?;
     let listen = settings.listen_addresses()?;
     let proxy = Arc::new(settings.proxy()?);
     raise_open_files();
@@ -87,25 +77,17 @@ fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
         for address in &listen {
             listeners.push(Listener::bind(address).await?);
         }
-        serve(proxy, listeners, settings.shutdown_grace())
-            .await
-            .context("cannot receive signals")?;
+        serve(proxy, listeners, settings.shutdown_grace()).await.context("cannot receive signals")?;
         Ok(ExitCode::SUCCESS)
     })
 }
 
 fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     let mut settings = args.settings.with_file()?;
-    log::init(
-        settings.log_level.as_deref().unwrap_or("warn"),
-        log.is_terminal(),
-        log.clone(),
-    )?;
+    log::init(settings.log_level.as_deref().unwrap_or("warn"), log.is_terminal(), log.clone())?;
     let named = settings.upstream.as_deref().and_then(<[_]>::first).cloned();
     let plan = Plan::from_command(&args.command, named)?;
-    settings
-        .upstream
-        .get_or_insert_with(|| vec![plan.upstream().clone()]);
+    settings.upstream.get_or_insert_with(|| vec![plan.upstream().clone()]);
     let proxy = Arc::new(settings.proxy()?);
     let signals = BlockedSignals::block()?;
     let socket_dir = SocketDir::create()?;

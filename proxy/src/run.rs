@@ -70,22 +70,11 @@ impl Plan {
             return Err(RunError::Tls { option });
         }
         let env = |name: &str| std::env::var_os(name);
-        let connection = upstream::Connection {
-            program: &program,
-            table: &table,
-            given: &given,
-            env: &env,
-        };
+        let connection = upstream::Connection { program: &program, table: &table, given: &given, env: &env };
         connection.check_overridable()?;
         let upstream = upstream.map_or_else(|| connection.upstream(), Ok)?;
         let knows_protocol = table.exact("protocol").is_some();
-        Ok(Self {
-            upstream,
-            program,
-            args: args.to_vec(),
-            insert_at: scan.insert_at,
-            knows_protocol,
-        })
+        Ok(Self { upstream, program, args: args.to_vec(), insert_at: scan.insert_at, knows_protocol })
     }
 
     /// The server to reach.
@@ -159,10 +148,7 @@ fn learn(
         true => parse(&String::from_utf8_lossy(&captured.stdout)),
         false => Err(QueryProblem::Failed(captured.status.to_string())),
     };
-    table.map_err(|problem| RunError::Query {
-        command: capture::describe(&program.command, &query),
-        problem,
-    })
+    table.map_err(|problem| RunError::Query { command: capture::describe(&program.command, &query), problem })
 }
 
 #[cfg(test)]

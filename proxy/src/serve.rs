@@ -20,10 +20,8 @@ use crate::session::Proxy;
 /// # Errors
 /// If the process cannot receive signals.
 pub async fn serve(proxy: Arc<Proxy>, listeners: Vec<Listener>, grace: Duration) -> std::io::Result<u64> {
-    let mut signals = Signals {
-        terminate: signal(SignalKind::terminate())?,
-        interrupt: signal(SignalKind::interrupt())?,
-    };
+    let mut signals =
+        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
     let (sessions, acceptors) = (TaskTracker::new(), TaskTracker::new());
     let (stop_accepting, stop_sessions) = (CancellationToken::new(), CancellationToken::new());
     for listener in listeners {

@@ -28,7 +28,7 @@ use backend::BackendHalf;
 use client::ClientHalf;
 use handshake::{GreetingError, LoginError, log_in, read_greeting, refusal};
 use keepalive::Keepalive;
-use loss::Loss;
+use loss::{Loss, Told};
 use packet_io::PacketStream;
 use relay::{Relay, RelayEnd, RelayParts};
 
@@ -77,7 +77,7 @@ impl Proxy {
         };
         info!(
             user = parts.login.user,
-            server = %parts.upstream,
+            server = %parts.told.upstream,
             version = parts.login.server_version,
             server_connection = parts.login.connection_id,
             "session started"
@@ -130,12 +130,13 @@ impl Proxy {
         if !backend.ahead.is_empty() {
             return Err(Refusal::BytesBehindLogin(backend.ahead.len()));
         }
+        let told = Told { upstream: address, by_libmariadb: login.by_libmariadb };
         Ok(RelayParts {
             backend: BackendHalf::new(backend.stream, login.capabilities),
             spool: Spool::new(memory, Arc::clone(&self.disk)),
             keepalive: Keepalive::new(self.keepalive, self.keepalive_for),
             login,
-            upstream: address,
+            told,
             session_init: self.session_init.clone(),
         })
     }
@@ -143,10 +144,7 @@ impl Proxy {
     /// `unix_socket` accounts trust the uid at the other end, which is Spillway's own: whoever comes through would be
     /// taken for Spillway's user.
     fn check_socket_upstream(&self, client: &Stream) -> Result<(), Refusal> {
-        let to_socket = self
-            .upstreams
-            .iter()
-            .any(|upstream| matches!(upstream, Endpoint::Unix(_)));
+        let to_socket = self.upstreams.iter().any(|upstream| matches!(upstream, Endpoint::Unix(_)));
         let own_uid = nix::unistd::Uid::effective().as_raw();
         if to_socket && !self.allow_socket_upstream && client.peer_uid() != Some(own_uid) {
             return Err(Refusal::ForeignUid(client.peer_uid()));
@@ -180,7 +178,7 @@ enum Refusal {
     NoMemory,
     #[error(transparent)]
     Unreachable(#[from] ConnectError),
-    #[error("{address} did not greet: {error}")]
+    #[error("lost connection to {address} at its greeting (error 2013): {error}")]
     NoGreeting { address: String, error: LoginError },
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -189,19 +187,26 @@ enum Refusal {
 }
 
 impl Refusal {
-    /// The ERR packet for the client. Before the greeting it carries no SQLSTATE.
+    /// The ERR packet for the client. Before the greeting it carries no SQLSTATE, and its code is one of a server's:
+    /// of the client's own (2003, 2013) a client with MariaDB's library would show "Received malformed packet" only,
+    /// and which library it is, nobody knows yet.
     fn err_packet(&self) -> Option<Vec<u8>> {
-        let (sequence_id, code) = match self {
-            Self::ForeignUid(_) => (0, 1698),
-            Self::NoMemory => (0, 1040),
-            Self::Unreachable(_) => (0, 2003),
-            Self::NoGreeting { .. } => (0, 2013),
+        let code = match self {
+            Self::ForeignUid(_) => ER_ACCESS_DENIED_NO_PASSWORD_ERROR,
+            Self::NoMemory => ER_CON_COUNT_ERROR,
+            Self::Unreachable(_) => ER_CONNECT_TO_FOREIGN_DATA_SOURCE,
+            Self::NoGreeting { .. } => ER_NET_READ_ERROR,
             // Nobody can be told, or the server's own ERR was passed on.
             Self::ClientGone | Self::Login(_) | Self::BytesBehindLogin(_) => return None,
         };
-        Some(encode_err(sequence_id, code, None, &format!("spillway: {self}")))
+        Some(encode_err(0, code, None, &format!("spillway: {self}")))
     }
 }
+
+const ER_CON_COUNT_ERROR: u16 = 1040;
+const ER_NET_READ_ERROR: u16 = 1158;
+const ER_CONNECT_TO_FOREIGN_DATA_SOURCE: u16 = 1429;
+const ER_ACCESS_DENIED_NO_PASSWORD_ERROR: u16 = 1698;
 
 fn log_end(relay: &Relay, end: &RelayEnd, started: Instant) {
     let stats = relay.spool().stats();

@@ -140,10 +140,7 @@ impl Spool {
     /// Where the backend's next bytes go. None at the limits: then the server has to wait.
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
         // A read into the last few bytes of a block would not be worth its system call.
-        if self
-            .fill_block()
-            .is_some_and(|buffer| buffer.room().len() < buffer.len() / 16)
-        {
+        if self.fill_block().is_some_and(|buffer| buffer.room().len() < buffer.len() / 16) {
             self.seal();
         }
         if !self.filling && !self.begin_block() {
@@ -164,10 +161,7 @@ impl Spool {
     /// Bytes that were filled and neither appended nor skipped.
     pub(crate) fn unparsed(&self) -> &[u8] {
         match self.blocks.back() {
-            Some(Block {
-                state: BlockState::Loaded(buffer),
-                ..
-            }) => {
+            Some(Block { state: BlockState::Loaded(buffer), .. }) => {
                 let payload = buffer.payload();
                 &payload[payload.len() - self.unparsed..]
             }
@@ -203,9 +197,7 @@ impl Spool {
             return;
         };
         let number = self.first_block + self.blocks.len() as u64 - 1;
-        let index =
-            id.0.checked_sub(self.first_response)
-                .map_or(usize::MAX, |index| index as usize);
+        let index = id.0.checked_sub(self.first_response).map_or(usize::MAX, |index| index as usize);
         let (Some(response), Some(block)) = (self.responses.get_mut(index), self.blocks.back_mut()) else {
             return;
         };
@@ -271,20 +263,14 @@ impl Spool {
         match &mut response.end {
             End::Answered(packets) => Feed::Answer(std::mem::take(packets)),
             End::Complete if response.chunks.is_empty() => Feed::Complete,
-            End::Lost if !waits => Feed::Lost {
-                err_sequence_id: response.boundary(),
-            },
+            End::Lost if !waits => Feed::Lost { err_sequence_id: response.boundary() },
             _ => Feed::Wait,
         }
     }
 
     /// The client took `len` bytes of what [`feed`](Self::feed) gave.
     pub(crate) fn consume(&mut self, len: usize) {
-        let Some(number) = self
-            .responses
-            .front_mut()
-            .and_then(|response| response.consume(len))
-        else {
+        let Some(number) = self.responses.front_mut().and_then(|response| response.consume(len)) else {
             return;
         };
         self.stats.fed += len as u64;
@@ -314,10 +300,7 @@ impl Spool {
     // ---- blocks ----
 
     fn is_loaded(&self, number: u64) -> bool {
-        matches!(
-            self.blocks[(number - self.first_block) as usize].state,
-            BlockState::Loaded(_)
-        )
+        matches!(self.blocks[(number - self.first_block) as usize].state, BlockState::Loaded(_))
     }
 
     /// The first `len` bytes of the first response's first chunk.
@@ -331,10 +314,7 @@ impl Spool {
 
     fn fill_block(&mut self) -> Option<&mut Buffer> {
         match self.blocks.back_mut() {
-            Some(Block {
-                state: BlockState::Loaded(buffer),
-                ..
-            }) if self.filling => Some(buffer),
+            Some(Block { state: BlockState::Loaded(buffer), .. }) if self.filling => Some(buffer),
             _ => None,
         }
     }
@@ -349,11 +329,7 @@ impl Spool {
         let Some(buffer) = self.take_buffer(len) else {
             return false;
         };
-        self.blocks.push_back(Block {
-            state: BlockState::Loaded(buffer),
-            unread: 0,
-            returned: false,
-        });
+        self.blocks.push_back(Block { state: BlockState::Loaded(buffer), unread: 0, returned: false });
         self.filling = true;
         true
     }
@@ -383,13 +359,7 @@ impl Spool {
         {
             self.recycle(buffer);
         }
-        while matches!(
-            self.blocks.front(),
-            Some(Block {
-                state: BlockState::Gone,
-                ..
-            })
-        ) {
+        while matches!(self.blocks.front(), Some(Block { state: BlockState::Gone, .. })) {
             self.blocks.pop_front();
             self.first_block += 1;
         }
@@ -417,9 +387,7 @@ impl Spool {
             self.memory.shrink(spare.len() as u64);
         }
         self.next_block_len = MIN_BLOCK_LEN;
-        let large = self
-            .fill_block()
-            .is_some_and(|buffer| buffer.len() > MIN_BLOCK_LEN);
+        let large = self.fill_block().is_some_and(|buffer| buffer.len() > MIN_BLOCK_LEN);
         if large && self.unparsed == 0 {
             self.filling = false;
             let last = self.blocks.len() - 1;

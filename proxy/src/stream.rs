@@ -60,9 +60,7 @@ impl Stream {
         room: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buf = ReadBuf::new(room);
-        Pin::new(self)
-            .poll_read(cx, &mut buf)
-            .map_ok(|()| buf.filled().len())
+        Pin::new(self).poll_read(cx, &mut buf).map_ok(|()| buf.filled().len())
     }
 }
 

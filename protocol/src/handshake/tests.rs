@@ -38,16 +38,8 @@ fn a_greeting_loses_only_what_is_masked() {
     let masked = Greeting::parse(greeting.masked(Capabilities::UNDERSTOOD)).unwrap();
     assert!(!masked.capabilities().contains(Capabilities::COMPRESS));
     assert!(!masked.capabilities().contains(Capabilities::MARIADB_COM_MULTI));
-    assert!(
-        masked
-            .capabilities()
-            .contains(Capabilities::MARIADB_CACHE_METADATA)
-    );
-    let differing = MARIADB_GREETING
-        .iter()
-        .zip(&masked.payload)
-        .filter(|(a, b)| a != b)
-        .count();
+    assert!(masked.capabilities().contains(Capabilities::MARIADB_CACHE_METADATA));
+    let differing = MARIADB_GREETING.iter().zip(&masked.payload).filter(|(a, b)| a != b).count();
     assert!((1..=3).contains(&differing), "{differing} bytes differ");
 }
 
@@ -55,27 +47,19 @@ fn a_greeting_loses_only_what_is_masked() {
 fn a_greeting_cut_anywhere_before_the_scramble_is_an_error() {
     let fixed_end = MARIADB_GREETING.len() - 35;
     for len in 0..fixed_end {
-        assert!(
-            Greeting::parse(MARIADB_GREETING[..len].to_vec()).is_err(),
-            "{len} bytes"
-        );
+        assert!(Greeting::parse(MARIADB_GREETING[..len].to_vec()).is_err(), "{len} bytes");
     }
-    assert_eq!(
-        Greeting::parse(vec![9]).err(),
-        Some(HandshakeError::ProtocolVersion(9))
-    );
+    assert_eq!(Greeting::parse(vec![9]).err(), Some(HandshakeError::ProtocolVersion(9)));
 }
 
 #[test]
 fn a_response_is_unchanged_where_nothing_is_masked() {
-    for capabilities in [
-        BASE,
-        BASE | Capabilities::CONNECT_WITH_DB,
-        BASE | Capabilities::MARIADB_PROGRESS,
-    ] {
+    for capabilities in [BASE, BASE | Capabilities::CONNECT_WITH_DB, BASE | Capabilities::MARIADB_PROGRESS] {
         let payload = response(capabilities);
         let parsed = HandshakeResponse::parse(payload.clone()).unwrap();
         assert_eq!(parsed.user(), b"dump");
+        assert_eq!(parsed.plugin(), b"mysql_native_password");
+        assert_eq!((parsed.attribute(b"a"), parsed.attribute(b"c")), (Some(&b"b=c"[..]), None));
         assert_eq!(parsed.capabilities(), capabilities);
         assert_eq!(parsed.masked(Capabilities(u64::MAX)), payload);
     }
@@ -87,10 +71,7 @@ fn masked_bits_take_their_fields_along() {
         response(BASE | Capabilities::CONNECT_WITH_DB | Capabilities::ZSTD_COMPRESSION_ALGORITHM);
     payload.push(3);
     let parsed = HandshakeResponse::parse(payload).unwrap();
-    assert_eq!(
-        parsed.masked(Capabilities::UNDERSTOOD),
-        response(BASE | Capabilities::CONNECT_WITH_DB)
-    );
+    assert_eq!(parsed.masked(Capabilities::UNDERSTOOD), response(BASE | Capabilities::CONNECT_WITH_DB));
 
     let without =
         Capabilities(!(Capabilities::CONNECT_ATTRS.0 | Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA.0));
@@ -104,17 +85,11 @@ fn masked_bits_take_their_fields_along() {
 fn tls_and_broken_responses_are_refused() {
     let mut ssl_request = (BASE | Capabilities::SSL).lower().to_le_bytes().to_vec();
     ssl_request.resize(RESPONSE_FIXED_LEN, 0);
-    assert_eq!(
-        HandshakeResponse::parse(ssl_request).err(),
-        Some(HandshakeError::TlsNotOffered)
-    );
+    assert_eq!(HandshakeResponse::parse(ssl_request).err(), Some(HandshakeError::TlsNotOffered));
 
     let payload = response(BASE);
     for len in 0..41 {
-        assert!(
-            HandshakeResponse::parse(payload[..len].to_vec()).is_err(),
-            "{len} bytes"
-        );
+        assert!(HandshakeResponse::parse(payload[..len].to_vec()).is_err(), "{len} bytes");
     }
     assert!(HandshakeResponse::parse(vec![b'G'; 64]).is_err());
 }

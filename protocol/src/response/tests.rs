@@ -19,11 +19,7 @@ const DEPRECATE_EOF: Capabilities = Capabilities::DEPRECATE_EOF;
 
 /// The server's packets behind a command of one packet: sequence ids from 1.
 fn response(payloads: &[&[u8]]) -> Vec<u8> {
-    payloads
-        .iter()
-        .enumerate()
-        .flat_map(|(i, payload)| encode_packet(i as u8 + 1, payload))
-        .collect()
+    payloads.iter().enumerate().flat_map(|(i, payload)| encode_packet(i as u8 + 1, payload)).collect()
 }
 
 /// Events with the offset behind which each was found.
@@ -51,9 +47,7 @@ fn ends(capabilities: Capabilities, form: ResponseForm, payloads: &[&[u8]]) -> R
         let mut tracker = ResponseTracker::new(capabilities);
         tracker.expect(form);
         let events = drive(&mut tracker, stream.chunks(size)).unwrap();
-        let [(at, ResponseEvent::End(end))] = events[..] else {
-            panic!("{events:?}")
-        };
+        let [(at, ResponseEvent::End(end))] = events[..] else { panic!("{events:?}") };
         assert_eq!(at, stream.len());
         assert!(tracker.is_idle());
         assert_eq!(usize::from(tracker.last_sequence_id()), payloads.len());
@@ -74,27 +68,11 @@ fn queries() {
     assert_eq!(ends(CLASSIC, Query, &[OK]), status(2));
     assert_eq!(ends(CLASSIC, Query, &[OK_IN_TRANS]), status(3));
     assert_eq!(ends(CLASSIC, Query, &[ERR]), ResponseEnd::Error(1317));
-    assert_eq!(
-        ends(CLASSIC, Query, &[&[1], DEFINITION, EOF, row, &[0xfb], EOF]),
-        status(2)
-    );
+    assert_eq!(ends(CLASSIC, Query, &[&[1], DEFINITION, EOF, row, &[0xfb], EOF]), status(2));
     assert_eq!(ends(CLASSIC, Query, &[&[1], DEFINITION, EOF, EOF]), status(2));
-    assert_eq!(
-        ends(
-            DEPRECATE_EOF,
-            Query,
-            &[&[2], DEFINITION, DEFINITION, row, OK_AS_EOF]
-        ),
-        status(2)
-    );
-    assert_eq!(
-        ends(CLASSIC, Query, &[&[1], DEFINITION, EOF, row, ERR]),
-        ResponseEnd::Error(1317)
-    );
-    assert_eq!(
-        ends(CLASSIC, Query, &[&[1], DEFINITION, ERR]),
-        ResponseEnd::Error(1317)
-    );
+    assert_eq!(ends(DEPRECATE_EOF, Query, &[&[2], DEFINITION, DEFINITION, row, OK_AS_EOF]), status(2));
+    assert_eq!(ends(CLASSIC, Query, &[&[1], DEFINITION, EOF, row, ERR]), ResponseEnd::Error(1317));
+    assert_eq!(ends(CLASSIC, Query, &[&[1], DEFINITION, ERR]), ResponseEnd::Error(1317));
 }
 
 #[test]
@@ -104,14 +82,9 @@ fn multi_results() {
     let results: &[&[u8]] = &[OK_MORE, &[1], DEFINITION, EOF, row, EOF_MORE, OK];
     assert_eq!(ends(CLASSIC, Query, results), status(2));
     let more = &[0xfe, 0, 0, 0x0a, 0, 0, 0][..];
-    assert_eq!(
-        ends(
-            DEPRECATE_EOF,
-            Query,
-            &[&[1], DEFINITION, row, more, &[1], DEFINITION, ERR]
-        ),
-        { ResponseEnd::Error(1317) }
-    );
+    assert_eq!(ends(DEPRECATE_EOF, Query, &[&[1], DEFINITION, row, more, &[1], DEFINITION, ERR]), {
+        ResponseEnd::Error(1317)
+    });
 }
 
 #[test]
@@ -124,11 +97,7 @@ fn session_tracking_in_ok_packets_does_not_hide_the_status() {
 #[test]
 fn progress_reports_are_no_end() {
     assert_eq!(
-        ends(
-            Capabilities::MARIADB_PROGRESS,
-            ResponseForm::Query,
-            &[PROGRESS, PROGRESS, OK]
-        ),
+        ends(Capabilities::MARIADB_PROGRESS, ResponseForm::Query, &[PROGRESS, PROGRESS, OK]),
         status(2)
     );
 }
@@ -140,32 +109,17 @@ fn prepared_statements() {
     let none = ResponseEnd::Status(None);
     assert_eq!(ends(CLASSIC, Prepare, &[&prepared(0, 0)]), none);
     assert_eq!(ends(CLASSIC, Prepare, &[&prepared(0, 1), DEFINITION, EOF]), none);
-    assert_eq!(
-        ends(DEPRECATE_EOF, Prepare, &[&prepared(0, 2), DEFINITION, DEFINITION]),
-        none
-    );
-    assert_eq!(
-        ends(DEPRECATE_EOF, Prepare, &[&prepared(1, 1), DEFINITION, DEFINITION]),
-        none
-    );
+    assert_eq!(ends(DEPRECATE_EOF, Prepare, &[&prepared(0, 2), DEFINITION, DEFINITION]), none);
+    assert_eq!(ends(DEPRECATE_EOF, Prepare, &[&prepared(1, 1), DEFINITION, DEFINITION]), none);
     let both: &[&[u8]] = &[&prepared(2, 1), DEFINITION, EOF, DEFINITION, DEFINITION, EOF];
     assert_eq!(ends(CLASSIC, Prepare, both), none);
     assert_eq!(ends(CLASSIC, Prepare, &[ERR]), ResponseEnd::Error(1317));
 
     let row: &[u8] = b"\x00\x00\x01a";
-    assert_eq!(
-        ends(CLASSIC, Execute, &[&[1], DEFINITION, EOF, row, row, EOF]),
-        status(2)
-    );
-    assert_eq!(
-        ends(CLASSIC, Execute, &[&[1], DEFINITION, EOF_CURSOR]),
-        status(0x42)
-    );
+    assert_eq!(ends(CLASSIC, Execute, &[&[1], DEFINITION, EOF, row, row, EOF]), status(2));
+    assert_eq!(ends(CLASSIC, Execute, &[&[1], DEFINITION, EOF_CURSOR]), status(0x42));
     let cursor = &[0xfe, 0, 0, 0x42, 0, 0, 0][..];
-    assert_eq!(
-        ends(DEPRECATE_EOF, Execute, &[&[1], DEFINITION, cursor]),
-        status(0x42)
-    );
+    assert_eq!(ends(DEPRECATE_EOF, Execute, &[&[1], DEFINITION, cursor]), status(0x42));
     assert_eq!(ends(CLASSIC, Fetch, &[row, row, EOF_CURSOR]), status(0x42));
     assert_eq!(ends(DEPRECATE_EOF, Fetch, &[cursor]), status(0x42));
     assert_eq!(ends(CLASSIC, Fetch, &[ERR]), ResponseEnd::Error(1317));
@@ -177,18 +131,8 @@ fn left_out_metadata() {
     let row: &[u8] = b"\x00\x00\x01a";
     let cached = Capabilities::MARIADB_CACHE_METADATA;
     assert_eq!(ends(cached, Execute, &[&[1, 0], EOF, row, EOF]), status(2));
-    assert_eq!(
-        ends(cached | DEPRECATE_EOF, Execute, &[&[1, 0], row, OK_AS_EOF]),
-        status(2)
-    );
-    assert_eq!(
-        ends(
-            cached | DEPRECATE_EOF,
-            Execute,
-            &[&[1, 1], DEFINITION, row, OK_AS_EOF]
-        ),
-        status(2)
-    );
+    assert_eq!(ends(cached | DEPRECATE_EOF, Execute, &[&[1, 0], row, OK_AS_EOF]), status(2));
+    assert_eq!(ends(cached | DEPRECATE_EOF, Execute, &[&[1, 1], DEFINITION, row, OK_AS_EOF]), status(2));
     let optional = Capabilities::OPTIONAL_RESULTSET_METADATA | DEPRECATE_EOF;
     assert_eq!(ends(optional, Query, &[&[1, 0], b"\x01a", OK_AS_EOF]), status(2));
     let prepared: &[u8] = &[0, 1, 0, 0, 0, 2, 0, 1, 0, 0, 0, 0, 0];
@@ -203,22 +147,13 @@ fn small_forms() {
     assert_eq!(ends(DEPRECATE_EOF, Status, &[EOF]), status(2));
     assert_eq!(ends(CLASSIC, Text, &[b"Uptime: 1"]), ResponseEnd::Status(None));
     assert_eq!(ends(CLASSIC, Text, &[ERR]), ResponseEnd::Error(1317));
-    assert_eq!(
-        ends(CLASSIC, FieldList, &[DEFINITION, DEFINITION, EOF]),
-        status(2)
-    );
+    assert_eq!(ends(CLASSIC, FieldList, &[DEFINITION, DEFINITION, EOF]), status(2));
     assert_eq!(ends(DEPRECATE_EOF, FieldList, &[OK_AS_EOF]), status(2));
-    assert_eq!(
-        ends(CLASSIC, Authentication, &[b"\xfeplugin\0salt", b"\x01\x04", OK]),
-        status(2)
-    );
+    assert_eq!(ends(CLASSIC, Authentication, &[b"\xfeplugin\0salt", b"\x01\x04", OK]), status(2));
     assert_eq!(ends(CLASSIC, Authentication, &[ERR]), ResponseEnd::Error(1317));
     assert_eq!(ends(CLASSIC, Binlog, &[b"\0event", b"\0event", EOF]), status(2));
     assert_eq!(ends(DEPRECATE_EOF, Binlog, &[b"\0event", EOF]), status(2));
-    assert_eq!(
-        ends(CLASSIC, Binlog, &[b"\0event", ERR]),
-        ResponseEnd::Error(1317)
-    );
+    assert_eq!(ends(CLASSIC, Binlog, &[b"\0event", ERR]), ResponseEnd::Error(1317));
 }
 
 #[test]
@@ -229,10 +164,7 @@ fn a_row_longer_than_a_packet_is_no_end_though_it_begins_like_one() {
         let mut stream = response(&[&[1], DEFINITION]);
         let mut next = 3;
         let mut put = |stream: &mut Vec<u8>, payload: &[u8]| {
-            let header = PacketHeader {
-                payload_len: payload.len() as u32,
-                sequence_id: next,
-            };
+            let header = PacketHeader { payload_len: payload.len() as u32, sequence_id: next };
             next += 1;
             stream.extend(header.encode());
             stream.extend(payload);
@@ -267,20 +199,11 @@ fn a_file_is_asked_for_and_then_acknowledged() {
 #[test]
 fn pipelined_responses_end_one_by_one() {
     let mut tracker = ResponseTracker::new(CLASSIC);
-    for form in [
-        ResponseForm::Prepare,
-        ResponseForm::None,
-        ResponseForm::Execute,
-        ResponseForm::Status,
-    ] {
+    for form in [ResponseForm::Prepare, ResponseForm::None, ResponseForm::Execute, ResponseForm::Status] {
         tracker.expect(form);
     }
-    let parts = [
-        response(&[ERR]),
-        response(&[&[1], DEFINITION, EOF, b"\0\0\x01a", EOF]),
-        response(&[OK]),
-    ]
-    .concat();
+    let parts =
+        [response(&[ERR]), response(&[&[1], DEFINITION, EOF, b"\0\0\x01a", EOF]), response(&[OK])].concat();
     let events = drive(&mut tracker, [parts]).unwrap();
     assert_eq!(events.len(), 3);
     assert!(tracker.is_idle());
@@ -292,13 +215,7 @@ fn what_answers_nothing() {
     let events = drive(&mut tracker, [encode_packet(0, ERR)]).unwrap();
     assert!(matches!(events[..], [(_, ResponseEvent::UnsolicitedError)]));
     let error = drive(&mut tracker, [encode_packet(0, OK)]).unwrap_err();
-    assert_eq!(
-        error,
-        ResponseError::Unsolicited {
-            payload_len: 7,
-            first: Some(0)
-        }
-    );
+    assert_eq!(error, ResponseError::Unsolicited { payload_len: 7, first: Some(0) });
 }
 
 #[test]
@@ -326,10 +243,7 @@ fn what_cannot_stand_where_it_stands_is_an_error() {
     for (form, payloads) in cases {
         let mut tracker = ResponseTracker::new(CLASSIC);
         tracker.expect(form);
-        assert!(
-            drive(&mut tracker, [response(payloads)]).is_err(),
-            "{form:?} {payloads:?}"
-        );
+        assert!(drive(&mut tracker, [response(payloads)]).is_err(), "{form:?} {payloads:?}");
     }
 }
 

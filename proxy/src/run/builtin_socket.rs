@@ -16,28 +16,18 @@ pub(crate) fn find(command: &OsStr, path: Option<&OsStr>) -> Option<PathBuf> {
     let program = if command.as_bytes().contains(&b'/') {
         PathBuf::from(command)
     } else {
-        std::env::split_paths(path?)
-            .map(|dir| dir.join(command))
-            .find(|file| file.is_file())?
+        std::env::split_paths(path?).map(|dir| dir.join(command)).find(|file| file.is_file())?
     };
     find_in_file(&program)
 }
 
 fn find_in_file(program: &Path) -> Option<PathBuf> {
     let mut image = Vec::new();
-    File::open(program)
-        .ok()?
-        .take(MAX_IMAGE)
-        .read_to_end(&mut image)
-        .ok()?;
-    let mut paths = image
-        .split(|&byte| byte == 0)
-        .filter(|string| is_socket_path(string));
+    File::open(program).ok()?.take(MAX_IMAGE).read_to_end(&mut image).ok()?;
+    let mut paths = image.split(|&byte| byte == 0).filter(|string| is_socket_path(string));
     let first = paths.next()?;
     // With more than one there is no telling which.
-    paths
-        .all(|other| other == first)
-        .then(|| PathBuf::from(OsStr::from_bytes(first)))
+    paths.all(|other| other == first).then(|| PathBuf::from(OsStr::from_bytes(first)))
 }
 
 fn is_socket_path(string: &[u8]) -> bool {
@@ -67,10 +57,7 @@ mod tests {
     fn a_string_constant() {
         let image = b"\x7fELF\0%s/mysql.sock\0/dev/log.sock\0/run/mysqld/mysqld.sock\0use /x/mysql.sock\0";
         assert_eq!(find_in(image), Some("/run/mysqld/mysqld.sock".into()));
-        assert_eq!(
-            find_in(b"\0/tmp/mysql.sock\0\0/tmp/mysql.sock\0"),
-            Some("/tmp/mysql.sock".into())
-        );
+        assert_eq!(find_in(b"\0/tmp/mysql.sock\0\0/tmp/mysql.sock\0"), Some("/tmp/mysql.sock".into()));
     }
 
     #[test]

@@ -28,18 +28,12 @@ pub(crate) fn capture(program: &OsStr, args: &[OsString]) -> Result<Captured, Ru
 
 /// How such a run is written in a message.
 pub(crate) fn describe(program: &OsStr, args: &[OsString]) -> String {
-    let words: Vec<_> = [program]
-        .into_iter()
-        .chain(args.iter().map(OsString::as_os_str))
-        .collect();
+    let words: Vec<_> = [program].into_iter().chain(args.iter().map(OsString::as_os_str)).collect();
     words.join(OsStr::new(" ")).to_string_lossy().into_owned()
 }
 
 fn capture_within(program: &OsStr, args: &[OsString], limit: Duration) -> Result<Captured, RunError> {
-    let fault = |problem| RunError::Query {
-        command: describe(program, args),
-        problem,
-    };
+    let fault = |problem| RunError::Query { command: describe(program, args), problem };
     let broken = |error: io::Error| fault(QueryProblem::Io(error.to_string()));
     let deadline = Instant::now() + limit;
     let mut child = Command::new(program)
@@ -65,11 +59,7 @@ fn capture_within(program: &OsStr, args: &[OsString], limit: Duration) -> Result
             Wait::Broken(error) => QueryProblem::Io(error.to_string()),
         })
     })?;
-    Ok(Captured {
-        status,
-        stdout,
-        stderr,
-    })
+    Ok(Captured { status, stdout, stderr })
 }
 
 enum Wait {
@@ -148,9 +138,7 @@ mod tests {
 
     #[test]
     fn a_run_that_hangs_is_killed() {
-        let error = shell("exec sleep 1000", Duration::from_millis(50))
-            .map(|_| ())
-            .expect_err("too slow");
+        let error = shell("exec sleep 1000", Duration::from_millis(50)).map(|_| ()).expect_err("too slow");
         assert!(error.to_string().contains("did not end within"), "{error}");
         // One that closes its output is waited for too. (A slow machine may see the first limit first.)
         match shell("exec >&- 2>&-; exec sleep 1000", Duration::from_millis(200)) {
@@ -161,13 +149,9 @@ mod tests {
 
     #[test]
     fn a_missing_program() {
-        let error = capture(OsStr::new("/nonexistent/mysqldump"), &[])
-            .map(|_| ())
-            .expect_err("missing");
+        let error = capture(OsStr::new("/nonexistent/mysqldump"), &[]).map(|_| ()).expect_err("missing");
         assert_eq!(error.exit_code(), 127);
-        let error = capture(OsStr::new("/etc/passwd"), &[])
-            .map(|_| ())
-            .expect_err("no program");
+        let error = capture(OsStr::new("/etc/passwd"), &[]).map(|_| ()).expect_err("no program");
         assert_eq!(error.exit_code(), 126);
     }
 }

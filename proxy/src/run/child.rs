@@ -32,20 +32,13 @@ impl Child {
     /// To be called in the async runtime. Dropping the value kills a client that still runs.
     pub fn spawn(argv: &[OsString], signals: BlockedSignals) -> Result<Self, RunError> {
         if let Some(received) = signals.next()? {
-            return Err(RunError::Interrupted {
-                signal: received.signal as i32,
-            });
+            return Err(RunError::Interrupted { signal: received.signal as i32 });
         }
         let mask = signals.mask_before();
         let signals = signals.watch()?;
         let pid = spawn(argv, &mask)?;
         let ended = tokio::task::spawn_blocking(move || wait_without_reaping(pid));
-        Ok(Self {
-            pid,
-            signals,
-            ended,
-            exit: None,
-        })
+        Ok(Self { pid, signals, ended, exit: None })
     }
 
     /// Waits until the client ends, and passes signals on to it meanwhile. May be dropped and called again.
@@ -132,10 +125,7 @@ fn spawn(argv: &[OsString], mask: &SigSet) -> Result<Pid, RunError> {
     let program = argv.first().ok_or(RunError::NoCommand)?;
     let failed = |errno: Errno| RunError::spawn(program.to_string_lossy().into_owned(), errno.into());
     let spawned = || {
-        let args = argv
-            .iter()
-            .map(|arg| c_string(arg))
-            .collect::<Result<Vec<_>, _>>()?;
+        let args = argv.iter().map(|arg| c_string(arg)).collect::<Result<Vec<_>, _>>()?;
         let env = std::env::vars_os().map(variable).collect::<Result<Vec<_>, _>>()?;
         let mut attributes = PosixSpawnAttr::init()?;
         attributes
@@ -194,10 +184,8 @@ mod tests {
     ) -> T {
         let thread = std::thread::spawn(move || {
             let signals = BlockedSignals::block().expect("blocked");
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async { then(Child::spawn(&argv, signals)).await })
         });
         thread.join().expect("no panic")
@@ -222,11 +210,7 @@ mod tests {
             ("kill -PIPE $$", 141),
         ] {
             let exit = run(&["sh", "-c", script]);
-            assert_eq!(
-                (exit.code(), exit.success()),
-                (code, code == 0),
-                "{script}: {exit}"
-            );
+            assert_eq!((exit.code(), exit.success()), (code, code == 0), "{script}: {exit}");
         }
     }
 
@@ -253,11 +237,9 @@ mod tests {
 
     #[test]
     fn a_program_that_cannot_be_started() {
-        for (program, code) in [
-            ("/nonexistent/mysqldump", 127),
-            ("mysqldump-of-nobody", 127),
-            ("/etc/passwd", 126),
-        ] {
+        for (program, code) in
+            [("/nonexistent/mysqldump", 127), ("mysqldump-of-nobody", 127), ("/etc/passwd", 126)]
+        {
             let error = in_runtime(command(&[program]), async |child| child.expect_err("not started"));
             assert_eq!(error.exit_code(), code, "{error}");
         }
@@ -289,9 +271,7 @@ mod tests {
 
     #[test]
     fn dropping_kills() {
-        let pid = in_runtime(command(&["sleep", "1000"]), async |child| {
-            child.expect("started").pid
-        });
+        let pid = in_runtime(command(&["sleep", "1000"]), async |child| child.expect("started").pid);
         // The runtime has waited for the thread that waits for the client, so it has ended.
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("not reaped yet");
         assert!(state.contains(") Z "), "{state}");

@@ -62,11 +62,7 @@ pub(crate) fn parse_option(line: &str) -> Option<OptionSpec> {
             None => (word, Arity::Flag),
         },
     };
-    (!name.is_empty()).then(|| OptionSpec {
-        name: name.to_owned(),
-        short,
-        arity,
-    })
+    (!name.is_empty()).then(|| OptionSpec { name: name.to_owned(), short, arity })
 }
 
 /// Reads the table of built-in values, which an empty line ends.
@@ -92,10 +88,7 @@ fn parse_groups(help: &str) -> Vec<String> {
 /// All clients of MariaDB name MariaDB in their first lines, though not all name their version there (mysqlbinlog does
 /// not): one without a version is taken for a current one.
 fn parse_flavour(help: &str) -> Flavour {
-    let head = || {
-        help.lines()
-            .take_while(|line| !line.starts_with("Default options"))
-    };
+    let head = || help.lines().take_while(|line| !line.starts_with("Default options"));
     if !head().any(|line| line.contains("MariaDB")) {
         return Flavour::Plain;
     }
@@ -142,44 +135,19 @@ pub(crate) mod tests {
     const MYSQL_DUMP: &str = include_str!("fixtures/mysqldump-9.help");
 
     fn spec(name: &str, short: Option<u8>, arity: Arity) -> OptionSpec {
-        OptionSpec {
-            name: name.into(),
-            short,
-            arity,
-        }
+        OptionSpec { name: name.into(), short, arity }
     }
 
     #[test]
     fn lines_of_options() {
         for (line, expected) in [
-            (
-                "  -h, --host=name     Connect to host.",
-                spec("host", Some(b'h'), Arity::Required),
-            ),
-            (
-                "  -p, --password[=name] ",
-                spec("password", Some(b'p'), Arity::Optional),
-            ),
-            (
-                "  -#, --debug[=#]     This is a",
-                spec("debug", Some(b'#'), Arity::Optional),
-            ),
-            (
-                "  -?, --help          Display",
-                spec("help", Some(b'?'), Arity::Flag),
-            ),
-            (
-                "  --add-drop-database Add a DROP",
-                spec("add-drop-database", None, Arity::Flag),
-            ),
-            (
-                "  --max-allowed-packet=# ",
-                spec("max-allowed-packet", None, Arity::Required),
-            ),
-            (
-                "  -,, --password1[=name] ",
-                spec("password1", Some(b','), Arity::Optional),
-            ),
+            ("  -h, --host=name     Connect to host.", spec("host", Some(b'h'), Arity::Required)),
+            ("  -p, --password[=name] ", spec("password", Some(b'p'), Arity::Optional)),
+            ("  -#, --debug[=#]     This is a", spec("debug", Some(b'#'), Arity::Optional)),
+            ("  -?, --help          Display", spec("help", Some(b'?'), Arity::Flag)),
+            ("  --add-drop-database Add a DROP", spec("add-drop-database", None, Arity::Flag)),
+            ("  --max-allowed-packet=# ", spec("max-allowed-packet", None, Arity::Required)),
+            ("  -,, --password1[=name] ", spec("password1", Some(b','), Arity::Optional)),
         ] {
             assert_eq!(parse_option(line), Some(expected), "{line}");
         }
@@ -221,41 +189,20 @@ pub(crate) mod tests {
     #[test]
     fn groups_and_flavour() {
         let table = mariadb_dump();
-        assert_eq!(
-            table.groups,
-            [
-                "mysqldump",
-                "mariadb-dump",
-                "client",
-                "client-server",
-                "client-mariadb"
-            ]
-        );
+        assert_eq!(table.groups, ["mysqldump", "mariadb-dump", "client", "client-server", "client-mariadb"]);
         assert_eq!(table.flavour, Flavour::MariaDb);
         assert_eq!(mariadb().flavour, Flavour::MariaDb);
         assert_eq!(mysql_dump().groups, ["mysqldump", "client"]);
         assert_eq!(mysql_dump().flavour, Flavour::Plain);
         for (head, flavour) in [
-            (
-                "mysqldump  Ver 10.19 Distrib 10.5.29-MariaDB, for debian-linux-gnu (x86_64)",
-                Flavour::Plain,
-            ),
-            (
-                "mysqldump  Ver 10.19 Distrib 10.6.0-MariaDB, for debian-linux-gnu (x86_64)",
-                Flavour::MariaDb,
-            ),
-            (
-                "mariadb-dump from 11.8.3-MariaDB, client 10.19 for Linux (x86_64)",
-                Flavour::MariaDb,
-            ),
+            ("mysqldump  Ver 10.19 Distrib 10.5.29-MariaDB, for debian-linux-gnu (x86_64)", Flavour::Plain),
+            ("mysqldump  Ver 10.19 Distrib 10.6.0-MariaDB, for debian-linux-gnu (x86_64)", Flavour::MariaDb),
+            ("mariadb-dump from 11.8.3-MariaDB, client 10.19 for Linux (x86_64)", Flavour::MariaDb),
             (
                 "mysqlbinlog Ver 3.5 for x86_64\nCopyright (c) 2018, Oracle, MariaDB Corporation Ab",
                 Flavour::MariaDb,
             ),
-            (
-                "mysqldump  Ver 9.7.0 for Linux on x86_64 (MySQL Community Server - GPL)",
-                Flavour::Plain,
-            ),
+            ("mysqldump  Ver 9.7.0 for Linux on x86_64 (MySQL Community Server - GPL)", Flavour::Plain),
         ] {
             assert_eq!(parse_flavour(head), flavour, "{head}");
         }
@@ -263,14 +210,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_help_without_the_connection_options_is_refused() {
-        assert_eq!(
-            parse("usage: true").map(|_| ()),
-            Err(QueryProblem::Unreadable("host"))
-        );
+        assert_eq!(parse("usage: true").map(|_| ()), Err(QueryProblem::Unreadable("host")));
         let no_socket = MARIADB_DUMP.replace("--socket=", "--other=");
-        assert_eq!(
-            parse(&no_socket).map(|_| ()),
-            Err(QueryProblem::Unreadable("socket"))
-        );
+        assert_eq!(parse(&no_socket).map(|_| ()), Err(QueryProblem::Unreadable("socket")));
     }
 }

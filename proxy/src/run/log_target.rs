@@ -29,9 +29,9 @@ impl LogTarget {
     /// Looks at stdout and stderr.
     pub fn detect() -> Self {
         let kind = match is_same_file(&io::stdout(), &io::stderr()) {
-            true => Kind::File(Arc::new(Mutex::new(LazyFile::new(directories(&|name| {
-                std::env::var_os(name)
-            }))))),
+            true => {
+                Kind::File(Arc::new(Mutex::new(LazyFile::new(directories(&|name| std::env::var_os(name))))))
+            }
             false => Kind::Stderr,
         };
         Self { kind }
@@ -112,10 +112,7 @@ struct Directory {
 
 impl LazyFile {
     fn new(directories: Vec<Directory>) -> Self {
-        Self {
-            directories,
-            state: State::Unopened,
-        }
+        Self { directories, state: State::Unopened }
     }
 
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -135,10 +132,7 @@ impl LazyFile {
 /// Makes a log file under a name that nobody has put anything under, as the directory may be anybody's.
 fn create_in(directory: &Directory) -> io::Result<(File, PathBuf)> {
     if directory.own {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&directory.path)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory.path)?;
     }
     let pid = std::process::id();
     let mut tried = 0;
@@ -150,12 +144,7 @@ fn create_in(directory: &Directory) -> io::Result<(File, PathBuf)> {
         };
         let path = directory.path.join(name);
         // `create_new` follows no symbolic link.
-        match OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-        {
+        match OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path) {
             Ok(file) => return Ok((file, path)),
             // Of an earlier process with our number.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && tried < MAX_NAMES => {}
@@ -170,19 +159,10 @@ fn directories(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<Directory> {
     // systemd separates several by colons.
     let systemd = env("STATE_DIRECTORY").and_then(|list| std::env::split_paths(&list).next());
     let xdg = var("XDG_STATE_HOME").map(|dir| dir.join("spillway"));
-    let home = var("HOME")
-        .or_else(std::env::home_dir)
-        .map(|dir| dir.join(".local/state/spillway"));
+    let home = var("HOME").or_else(std::env::home_dir).map(|dir| dir.join(".local/state/spillway"));
     let own = [systemd.filter(|dir| dir.is_absolute()), xdg, home];
-    let temporary = Directory {
-        path: var("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp")),
-        own: false,
-    };
-    own.into_iter()
-        .flatten()
-        .map(|path| Directory { path, own: true })
-        .chain([temporary])
-        .collect()
+    let temporary = Directory { path: var("TMPDIR").unwrap_or_else(|| PathBuf::from("/tmp")), own: false };
+    own.into_iter().flatten().map(|path| Directory { path, own: true }).chain([temporary]).collect()
 }
 
 /// Whether both write to one file, pipe or socket, and that is not a terminal.
@@ -206,16 +186,11 @@ mod tests {
     use std::path::Path;
 
     fn target(directories: Vec<Directory>) -> LogTarget {
-        LogTarget {
-            kind: Kind::File(Arc::new(Mutex::new(LazyFile::new(directories)))),
-        }
+        LogTarget { kind: Kind::File(Arc::new(Mutex::new(LazyFile::new(directories)))) }
     }
 
     fn own(path: &Path) -> Directory {
-        Directory {
-            path: path.to_owned(),
-            own: true,
-        }
+        Directory { path: path.to_owned(), own: true }
     }
 
     fn count(dir: &Path) -> usize {
@@ -231,14 +206,8 @@ mod tests {
         target.make_writer().write_all(b"one\n").expect("written");
         target.tell(&"two");
         let path = target.path().expect("open");
-        assert_eq!(
-            path,
-            state.join(format!("spillway-run-{}.log", std::process::id()))
-        );
-        assert_eq!(
-            std::fs::read_to_string(&path).expect("readable"),
-            "one\nspillway: two\n"
-        );
+        assert_eq!(path, state.join(format!("spillway-run-{}.log", std::process::id())));
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), "one\nspillway: two\n");
         let mode = |path: &Path| path.metadata().expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(&state)), (0o600, 0o700));
     }
@@ -246,9 +215,7 @@ mod tests {
     #[test]
     fn what_is_there_is_left_alone() {
         let temp = tempfile::tempdir().expect("a directory");
-        let name = temp
-            .path()
-            .join(format!("spillway-run-{}.log", std::process::id()));
+        let name = temp.path().join(format!("spillway-run-{}.log", std::process::id()));
         let victim = temp.path().join("victim");
         std::os::unix::fs::symlink(&victim, &name).expect("linked");
         let target = target(vec![own(temp.path())]);
@@ -272,11 +239,7 @@ mod tests {
     #[test]
     fn directories_by_the_environment() {
         let paths = |vars: &[(&str, &str)]| -> Vec<PathBuf> {
-            let env = |name: &str| {
-                vars.iter()
-                    .find(|(key, _)| *key == name)
-                    .map(|(_, value)| value.into())
-            };
+            let env = |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
             directories(&env).into_iter().map(|dir| dir.path).collect()
         };
         let all = [
@@ -286,10 +249,7 @@ mod tests {
             ("TMPDIR", "/t"),
         ];
         let home = "/home/u/.local/state/spillway";
-        assert_eq!(
-            paths(&all),
-            ["/var/lib/spillway", "/x/spillway", home, "/t"].map(PathBuf::from)
-        );
+        assert_eq!(paths(&all), ["/var/lib/spillway", "/x/spillway", home, "/t"].map(PathBuf::from));
         let relative = [("XDG_STATE_HOME", "x"), ("HOME", "/home/u")];
         assert_eq!(paths(&relative), [home, "/tmp"].map(PathBuf::from));
     }

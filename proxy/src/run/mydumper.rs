@@ -14,16 +14,9 @@ use super::scan::{Origin, Scan, split_at_equals};
 
 /// Reads the help of mydumper or myloader.
 pub(crate) fn parse(text: &str) -> Result<OptionTable, QueryProblem> {
-    let with_arity = |spec: OptionSpec| OptionSpec {
-        arity: arity(&spec.name),
-        ..spec
-    };
+    let with_arity = |spec: OptionSpec| OptionSpec { arity: arity(&spec.name), ..spec };
     let table = OptionTable {
-        specs: text
-            .lines()
-            .filter_map(help::parse_option)
-            .map(with_arity)
-            .collect(),
+        specs: text.lines().filter_map(help::parse_option).map(with_arity).collect(),
         ..connector()
     };
     help::require(&table, &["host", "port", "socket", "defaults-file"])?;
@@ -35,23 +28,10 @@ pub(crate) fn parse(text: &str) -> Result<OptionTable, QueryProblem> {
 /// Without `protocol`: Connector/C, with which Debian builds mydumper 0.10, passes over the names of protocols in
 /// option files (tried).
 pub(crate) fn connector() -> OptionTable {
-    let values = [
-        "host",
-        "port",
-        "socket",
-        "ssl-mode",
-        "ssl-ca",
-        "ssl-capath",
-        "ssl-cert",
-        "ssl-key",
-        "ssl-cipher",
-    ];
+    let values =
+        ["host", "port", "socket", "ssl-mode", "ssl-ca", "ssl-capath", "ssl-cert", "ssl-key", "ssl-cipher"];
     let flags = ["ssl", "ssl-verify-server-cert"];
-    let spec = |name: &str, arity| OptionSpec {
-        name: name.to_owned(),
-        short: None,
-        arity,
-    };
+    let spec = |name: &str, arity| OptionSpec { name: name.to_owned(), short: None, arity };
     OptionTable {
         specs: values
             .map(|name| spec(name, Arity::Required))
@@ -73,17 +53,10 @@ pub(crate) fn is_newer(table: &OptionTable) -> bool {
 
 /// Goes through arguments as `GOption` does.
 pub(crate) fn scan(args: &[OsString], table: &OptionTable) -> Scan {
-    let mut scan = Scan {
-        insert_at: args.len(),
-        ..Scan::default()
-    };
+    let mut scan = Scan { insert_at: args.len(), ..Scan::default() };
     let mut rest = args.iter().enumerate();
     while let Some((index, arg)) = rest.next() {
-        let Some(option) = arg
-            .as_bytes()
-            .strip_prefix(b"-")
-            .filter(|option| !option.is_empty())
-        else {
+        let Some(option) = arg.as_bytes().strip_prefix(b"-").filter(|option| !option.is_empty()) else {
             continue;
         };
         let spec = match option.strip_prefix(b"-") {
@@ -263,10 +236,7 @@ pub(crate) mod tests {
 
     fn noted(line: &str) -> Vec<(String, Option<String>)> {
         let show = |given: super::super::scan::Given| {
-            (
-                given.name,
-                given.value.map(|value| value.to_string_lossy().into_owned()),
-            )
+            (given.name, given.value.map(|value| value.to_string_lossy().into_owned()))
         };
         scan(&args(line), &old()).given.into_iter().map(show).collect()
     }
@@ -287,14 +257,8 @@ pub(crate) mod tests {
 
     #[test]
     fn values_are_attached_to_long_options_only() {
-        assert_eq!(
-            noted("--host db1 -P 3307"),
-            [pair("host", "db1"), pair("port", "3307")]
-        );
-        assert_eq!(
-            noted("--host=db1 -t 4 --port=1"),
-            [pair("host", "db1"), pair("port", "1")]
-        );
+        assert_eq!(noted("--host db1 -P 3307"), [pair("host", "db1"), pair("port", "3307")]);
+        assert_eq!(noted("--host=db1 -t 4 --port=1"), [pair("host", "db1"), pair("port", "1")]);
         // Refused by mydumper: attached, abbreviated, another case.
         assert_eq!(noted("-hdb1 --ho=db1 --HOST=db1"), []);
         // A verbosity is a value, an output directory too.

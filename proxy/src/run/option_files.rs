@@ -16,9 +16,7 @@ pub(crate) fn count_leading(args: &[OsString]) -> usize {
     args.iter()
         .take_while(|arg| {
             LEADING_FLAGS.iter().any(|flag| arg == flag)
-                || LEADING_PREFIXES
-                    .iter()
-                    .any(|prefix| arg.as_bytes().starts_with(prefix.as_bytes()))
+                || LEADING_PREFIXES.iter().any(|prefix| arg.as_bytes().starts_with(prefix.as_bytes()))
         })
         .count()
 }
@@ -38,10 +36,7 @@ pub(crate) fn read(
     let query: Vec<_> = leading.iter().cloned().chain([PRINT_DEFAULTS.into()]).collect();
     let printed = succeed(&program.command, &query, capture(&program.command, &query)?)?;
     let line = printed_line(&printed);
-    let query: Vec<_> = leading
-        .into_iter()
-        .chain(table.groups.iter().map(OsString::from))
-        .collect();
+    let query: Vec<_> = leading.into_iter().chain(table.groups.iter().map(OsString::from)).collect();
     let exact = capture(OsStr::new(MY_PRINT_DEFAULTS), &query)
         .ok()
         .filter(|captured| captured.status.success())
@@ -57,14 +52,7 @@ pub(crate) fn read_for_mydumper(
     table: &OptionTable,
     given: &Scan,
 ) -> Result<Vec<Given>, RunError> {
-    let last = |name: &str| {
-        given
-            .given
-            .iter()
-            .rfind(|given| given.name == name)?
-            .value
-            .as_deref()
-    };
+    let last = |name: &str| given.given.iter().rfind(|given| given.name == name)?.value.as_deref();
     let file = |name: &str, path: &OsStr| {
         let mut option = OsString::from(format!("--{name}="));
         option.push(path);
@@ -83,9 +71,7 @@ pub(crate) fn read_for_mydumper(
     query.push(program.name.into());
     let tool = OsStr::new(MY_PRINT_DEFAULTS);
     let captured = capture(tool, &query).map_err(|error| match error {
-        RunError::NotFound { .. } => RunError::NoPrintDefaults {
-            program: program.name.to_owned(),
-        },
+        RunError::NotFound { .. } => RunError::NoPrintDefaults { program: program.name.to_owned() },
         other => other,
     })?;
     let printed = succeed(tool, &query, captured)?;
@@ -98,30 +84,18 @@ fn succeed(program: &OsStr, query: &[OsString], captured: Captured) -> Result<Ve
     }
     let said = String::from_utf8_lossy(&captured.stderr);
     let said = said.trim().replace('\n', "; ");
-    let detail = if said.is_empty() {
-        captured.status.to_string()
-    } else {
-        said
-    };
-    Err(RunError::OptionFiles {
-        command: describe(program, query),
-        detail,
-    })
+    let detail = if said.is_empty() { captured.status.to_string() } else { said };
+    Err(RunError::OptionFiles { command: describe(program, query), detail })
 }
 
 /// Strips `mysql would have been started with the following arguments:` and the blank behind the last option.
 fn printed_line(printed: &[u8]) -> &[u8] {
-    let start = printed
-        .iter()
-        .position(|&byte| byte == b'\n')
-        .map_or(printed.len(), |end| end + 1);
+    let start = printed.iter().position(|&byte| byte == b'\n').map_or(printed.len(), |end| end + 1);
     printed[start..].trim_ascii_end()
 }
 
 fn split_lines(printed: &[u8]) -> Vec<OsString> {
-    let lines = printed
-        .split(|&byte| byte == b'\n')
-        .filter(|line| !line.is_empty());
+    let lines = printed.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| OsString::from_vec(line.to_vec())).collect()
 }
 
@@ -153,12 +127,8 @@ const MY_PRINT_DEFAULTS: &str = "my_print_defaults";
 const PRINT_DEFAULTS: &str = "--print-defaults";
 /// <https://dev.mysql.com/doc/refman/9.4/en/option-file-options.html>
 const LEADING_FLAGS: [&str; 3] = ["--no-defaults", "--no-login-paths", PRINT_DEFAULTS];
-const LEADING_PREFIXES: [&str; 4] = [
-    "--defaults-file=",
-    "--defaults-extra-file=",
-    "--defaults-group-suffix=",
-    "--login-path=",
-];
+const LEADING_PREFIXES: [&str; 4] =
+    ["--defaults-file=", "--defaults-extra-file=", "--defaults-group-suffix=", "--login-path="];
 /// What mydumper reads since 0.11 where no `--defaults-file` is given.
 const MYDUMPER_FILE: &str = "/etc/mydumper.cnf";
 
@@ -204,12 +174,7 @@ mod tests {
         let printed = b"mysqldump would have been started with the following arguments:\n\n";
         assert_eq!(printed_line(printed), b"");
         assert_eq!(printed_line(b""), b"");
-        let given = scan(
-            &split_line(b"", &mariadb_dump()),
-            &mariadb_dump(),
-            Origin::OptionFile,
-        )
-        .given;
+        let given = scan(&split_line(b"", &mariadb_dump()), &mariadb_dump(), Origin::OptionFile).given;
         assert_eq!(given, []);
     }
 

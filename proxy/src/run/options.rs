@@ -83,9 +83,7 @@ impl OptionTable {
     /// beginning of it, `_` for `-`, any case (MariaDB), and, where that finds nothing, without a prefix like
     /// `skip-`. Of several prefixes the last one counts.
     pub(crate) fn resolve(&self, name: &[u8], value: Option<&[u8]>) -> Resolved<'_> {
-        let mut rest = String::from_utf8_lossy(name)
-            .to_ascii_lowercase()
-            .replace('_', "-");
+        let mut rest = String::from_utf8_lossy(name).to_ascii_lowercase().replace('_', "-");
         let mut prefix = None;
         loop {
             match self.find(&rest) {
@@ -190,11 +188,7 @@ mod tests {
             ("nonsense", "refused"),
             ("loose-nonsense", "refused"),
         ] {
-            assert_eq!(
-                name_of(table.resolve(given.as_bytes(), None)),
-                expected,
-                "{given}"
-            );
+            assert_eq!(name_of(table.resolve(given.as_bytes(), None)), expected, "{given}");
         }
     }
 

@@ -29,12 +29,8 @@ pub async fn run_client(
     let listener = Listener::bind(&Endpoint::Unix(socket_dir.socket().to_owned())).await?;
     let sessions = TaskTracker::new();
     let (stop_accepting, stop_sessions) = (CancellationToken::new(), CancellationToken::new());
-    let acceptor = tokio::spawn(listener.accept(
-        proxy,
-        sessions.clone(),
-        stop_accepting.clone(),
-        stop_sessions.clone(),
-    ));
+    let acceptor =
+        tokio::spawn(listener.accept(proxy, sessions.clone(), stop_accepting.clone(), stop_sessions.clone()));
 
     let exit = match Child::spawn(&plan.argv(socket_dir.socket()), signals) {
         Ok(mut child) => child.wait().await,

@@ -32,14 +32,8 @@ impl Program {
         PROGRAMS
             .iter()
             .find(|(name, _)| file_name == *name)
-            .map(|&(name, family)| Self {
-                command: command.into(),
-                name,
-                family,
-            })
-            .ok_or_else(|| RunError::UnknownProgram {
-                program: command.to_string_lossy().into(),
-            })
+            .map(|&(name, family)| Self { command: command.into(), name, family })
+            .ok_or_else(|| RunError::UnknownProgram { program: command.to_string_lossy().into() })
     }
 
     /// Whether this is the interactive client, the only one of its family that looks at `MYSQL_HOST`.

@@ -40,10 +40,7 @@ impl Given {
     /// The value of a boolean option. What is neither yes nor no counts as yes: this is asked for demands only, and
     /// the client will complain.
     pub(crate) fn is_on(&self) -> bool {
-        let value = self
-            .value
-            .as_ref()
-            .map(|value| value.to_string_lossy().to_ascii_lowercase());
+        let value = self.value.as_ref().map(|value| value.to_string_lossy().to_ascii_lowercase());
         !matches!(value.as_deref(), Some("0" | "false" | "off"))
     }
 
@@ -58,11 +55,7 @@ impl Scan {
     pub(crate) fn note(&mut self, name: &str, value: Option<&[u8]>, origin: Origin) {
         if RELEVANT.contains(&name) {
             let value = value.map(|value| OsString::from_vec(value.to_vec()));
-            self.given.push(Given {
-                name: name.to_owned(),
-                value,
-                origin,
-            });
+            self.given.push(Given { name: name.to_owned(), value, origin });
         }
     }
 }
@@ -71,17 +64,10 @@ impl Scan {
 ///
 /// What `my_getopt` would refuse is passed over: the client will refuse it, and says so better than we could.
 pub(crate) fn scan(args: &[OsString], table: &OptionTable, origin: Origin) -> Scan {
-    let mut scan = Scan {
-        insert_at: args.len(),
-        ..Scan::default()
-    };
+    let mut scan = Scan { insert_at: args.len(), ..Scan::default() };
     let mut rest = args.iter().enumerate();
     while let Some((index, arg)) = rest.next() {
-        let Some(option) = arg
-            .as_bytes()
-            .strip_prefix(b"-")
-            .filter(|option| !option.is_empty())
-        else {
+        let Some(option) = arg.as_bytes().strip_prefix(b"-").filter(|option| !option.is_empty()) else {
             continue;
         };
         let wants_value = match option.strip_prefix(b"-") {
@@ -223,10 +209,7 @@ pub(crate) mod tests {
             ("--password --host=a", vec!["host=a"]), // only an attached value
             ("--master-data --port 1", vec!["port=1"]),
             ("--where=--host=a --port=1 --port=2", vec!["port=1", "port=2"]),
-            (
-                "--skip-ssl --ssl --ssl=0 --enable-ssl",
-                vec!["ssl=0", "ssl", "ssl=0", "ssl=1"],
-            ),
+            ("--skip-ssl --ssl --ssl=0 --enable-ssl", vec!["ssl=0", "ssl", "ssl=0", "ssl=1"]),
             ("--skip-host --loose-port=1", vec!["host=0", "port=1"]),
             ("--nonsense --host=a", vec!["host=a"]),
             ("--password=secret", vec![]),
@@ -270,25 +253,14 @@ pub(crate) mod tests {
             let missing = scan_line(line).missing;
             assert_eq!(missing.as_deref(), line.split(' ').next_back(), "{line}");
         }
-        for line in [
-            "--password",
-            "-p",
-            "--master-data",
-            "--verbose",
-            "--result-file -- db",
-            "-r --",
-        ] {
+        for line in ["--password", "-p", "--master-data", "--verbose", "--result-file -- db", "-r --"] {
             assert_eq!(scan_line(line).missing, None, "{line}");
         }
     }
 
     #[test]
     fn options_of_files_take_no_next_argument() {
-        let scan = scan(
-            &args("--host --port=1 --socket=/s"),
-            &mariadb_dump(),
-            Origin::OptionFile,
-        );
+        let scan = scan(&args("--host --port=1 --socket=/s"), &mariadb_dump(), Origin::OptionFile);
         assert_eq!(noted(&scan), ["port=1", "socket=/s"]);
     }
 
@@ -304,10 +276,7 @@ pub(crate) mod tests {
     fn values_may_be_any_bytes() {
         let arg = OsString::from_vec(b"--socket=/\xff".to_vec());
         let scan = scan(&[arg], &mariadb_dump(), Origin::CommandLine);
-        assert_eq!(
-            scan.given[0].value.as_deref().map(OsStr::as_bytes),
-            Some(b"/\xff".as_slice())
-        );
+        assert_eq!(scan.given[0].value.as_deref().map(OsStr::as_bytes), Some(b"/\xff".as_slice()));
     }
 
     #[test]

@@ -28,10 +28,7 @@ impl BlockedSignals {
     /// is, before the async runtime starts. Signals that are ignored (`nohup`) stay so.
     pub fn block() -> Result<Self, RunError> {
         let ignored = ignored_signals()?;
-        let signals: SigSet = PASSED_ON
-            .into_iter()
-            .filter(|&signal| !is_in(ignored, signal))
-            .collect();
+        let signals: SigSet = PASSED_ON.into_iter().filter(|&signal| !is_in(ignored, signal)).collect();
         let before = signals
             .thread_swap_mask(SigmaskHow::SIG_BLOCK)
             .map_err(|errno| signals_error("block signals", errno))?;
@@ -104,19 +101,13 @@ fn read(fd: &SignalFd) -> Result<Option<Received>, RunError> {
         return Ok(None);
     };
     let signal = Signal::try_from(info.ssi_signo.cast_signed()).map_err(failed)?;
-    Ok(Some(Received {
-        signal,
-        sender: info.ssi_pid,
-        from_kernel: info.ssi_code == libc::SI_KERNEL,
-    }))
+    Ok(Some(Received { signal, sender: info.ssi_pid, from_kernel: info.ssi_code == libc::SI_KERNEL }))
 }
 
 /// The mask of ignored signals: bit n-1 stands for signal n.
 fn ignored_signals() -> Result<u64, RunError> {
-    let failed = |source| RunError::Signals {
-        action: "read the ignored signals in /proc/self/status",
-        source,
-    };
+    let failed =
+        |source| RunError::Signals { action: "read the ignored signals in /proc/self/status", source };
     let status = std::fs::read_to_string("/proc/self/status").map_err(failed)?;
     status
         .lines()
@@ -130,28 +121,16 @@ fn is_in(mask: u64, signal: Signal) -> bool {
 }
 
 pub(crate) fn signals_error(action: &'static str, errno: Errno) -> RunError {
-    RunError::Signals {
-        action,
-        source: errno.into(),
-    }
+    RunError::Signals { action, source: errno.into() }
 }
 
 fn watch_error(source: io::Error) -> RunError {
-    RunError::Signals {
-        action: "watch for signals",
-        source,
-    }
+    RunError::Signals { action: "watch for signals", source }
 }
 
 /// All that end a program by default and that people send.
-const PASSED_ON: [Signal; 6] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-];
+const PASSED_ON: [Signal; 6] =
+    [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
 
 #[cfg(test)]
 mod tests {
@@ -169,11 +148,7 @@ mod tests {
 
     #[test]
     fn who_has_the_signal() {
-        let received = |signal, from_kernel| Received {
-            signal,
-            sender: 1,
-            from_kernel,
-        };
+        let received = |signal, from_kernel| Received { signal, sender: 1, from_kernel };
         assert!(received(Signal::SIGINT, false).is_for_us_alone());
         assert!(!received(Signal::SIGINT, true).is_for_us_alone());
         assert!(!received(Signal::SIGHUP, true).is_for_us_alone());

@@ -23,12 +23,8 @@ impl SocketDir {
     /// Makes the directory in `$XDG_RUNTIME_DIR`, else in the temporary directory, else (where the path of the socket
     /// would be too long for the system) in `/tmp`.
     pub fn create() -> Result<Self, RunError> {
-        let runtime = env::var_os("XDG_RUNTIME_DIR")
-            .map(PathBuf::from)
-            .filter(|dir| dir.is_absolute());
-        let parents = runtime
-            .into_iter()
-            .chain([env::temp_dir(), PathBuf::from("/tmp")]);
+        let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+        let parents = runtime.into_iter().chain([env::temp_dir(), PathBuf::from("/tmp")]);
         Self::create_in_first_of(parents)
     }
 
@@ -46,10 +42,7 @@ impl SocketDir {
             }
         }
         let nowhere = || io::Error::new(io::ErrorKind::NotFound, "no directory to try");
-        Err(failed.unwrap_or_else(|| RunError::SocketDir {
-            parent: PathBuf::new(),
-            source: nowhere(),
-        }))
+        Err(failed.unwrap_or_else(|| RunError::SocketDir { parent: PathBuf::new(), source: nowhere() }))
     }
 
     fn create_in(parent: &Path) -> io::Result<Self> {
@@ -89,14 +82,7 @@ mod tests {
         let temp = tempfile::tempdir().expect("a directory");
         let long = temp.path().join("x".repeat(100));
         std::fs::create_dir(&long).expect("made");
-        let parents = || {
-            [
-                long.clone(),
-                PathBuf::from("/nonexistent"),
-                temp.path().to_owned(),
-            ]
-            .into_iter()
-        };
+        let parents = || [long.clone(), PathBuf::from("/nonexistent"), temp.path().to_owned()].into_iter();
         let created = SocketDir::create_in_first_of(parents()).expect("the last one will do");
         assert!(created.socket().starts_with(temp.path()) && !created.socket().starts_with(&long));
         let left = std::fs::read_dir(&long).expect("readable").count();

@@ -33,12 +33,7 @@ impl FakeClient {
             .stdin(Stdio::piped())
             .spawn()
             .expect("a shell");
-        shell
-            .stdin
-            .take()
-            .expect("a pipe")
-            .write_all(FAKE_CLIENT.as_bytes())
-            .expect("written");
+        shell.stdin.take().expect("a pipe").write_all(FAKE_CLIENT.as_bytes()).expect("written");
         assert!(shell.wait().expect("ends").success());
         std::fs::write(dir.path().join("help"), help).expect("written");
         std::fs::write(dir.path().join("defaults"), format!("{defaults}\n")).expect("written");
@@ -64,10 +59,7 @@ impl FakeClient {
         let plan = self.plan(line, Some("db1")).expect("a plan");
         let argv = plan.argv(Path::new("/s"));
         assert_eq!(argv[0], self.command("")[0]);
-        argv[1..]
-            .join(std::ffi::OsStr::new(" "))
-            .into_string()
-            .expect("UTF-8")
+        argv[1..].join(std::ffi::OsStr::new(" ")).into_string().expect("UTF-8")
     }
 
     fn asked(&self) -> String {
@@ -80,14 +72,8 @@ const OVERRIDES: &str = "--host=localhost --protocol=socket --socket=/s";
 #[test]
 fn overrides_come_last_but_before_the_terminator() {
     let client = FakeClient::mysqldump("");
-    assert_eq!(
-        client.argv("-h db1 -P 3307 db t1"),
-        format!("-h db1 -P 3307 db t1 {OVERRIDES}")
-    );
-    assert_eq!(
-        client.argv("-h db1 -- db t1"),
-        format!("-h db1 {OVERRIDES} -- db t1")
-    );
+    assert_eq!(client.argv("-h db1 -P 3307 db t1"), format!("-h db1 -P 3307 db t1 {OVERRIDES}"));
+    assert_eq!(client.argv("-h db1 -- db t1"), format!("-h db1 {OVERRIDES} -- db t1"));
     assert_eq!(client.argv("-w -- -- db"), format!("-w -- {OVERRIDES} -- db"));
     assert_eq!(client.argv("-w --"), format!("-w -- {OVERRIDES}"));
     assert_eq!(client.argv("db -p"), format!("db -p {OVERRIDES}"));
@@ -108,12 +94,8 @@ fn the_option_files_stay_first_and_are_asked_for() {
 #[test]
 fn the_upstream_is_the_clients_unless_given() {
     let client = FakeClient::mysqldump("--host=db1 --port=3307");
-    let upstream = |line: &str, given| {
-        client
-            .plan(line, given)
-            .map(|plan| plan.upstream().to_string())
-            .expect("a plan")
-    };
+    let upstream =
+        |line: &str, given| client.plan(line, given).map(|plan| plan.upstream().to_string()).expect("a plan");
     assert_eq!(upstream("", None), "db1:3307");
     assert_eq!(upstream("-h db2 db", None), "db2:3307");
     assert_eq!(upstream("-h db2 db", Some("db3")), "db3:3306");
@@ -126,20 +108,13 @@ fn demands_of_tls_hold_with_a_given_upstream_too() {
     for (files, line, option) in [
         ("", "--ssl-ca=/ca.pem", "--ssl-ca"),
         ("--ssl", "", "--ssl"),
-        (
-            "--ssl-verify-server-cert",
-            "--skip-ssl",
-            "--ssl-verify-server-cert",
-        ),
+        ("--ssl-verify-server-cert", "--skip-ssl", "--ssl-verify-server-cert"),
     ] {
         let client = FakeClient::mysqldump(files);
         for upstream in [None, Some("db1")] {
             let error = client.plan(line, upstream).expect_err("a demand");
             assert_eq!(error.exit_code(), 78);
-            assert!(
-                error.to_string().starts_with(&format!("`{option}` asks for TLS")),
-                "{error}"
-            );
+            assert!(error.to_string().starts_with(&format!("`{option}` asks for TLS")), "{error}");
         }
     }
     let client = FakeClient::mysqldump("--ssl-ca=/ca.pem");
@@ -152,10 +127,7 @@ fn an_option_without_its_value_would_swallow_the_overrides() {
     for line in ["db --result-file", "db -r"] {
         let error = client.plan(line, None).expect_err("a missing value");
         assert_eq!(error.exit_code(), 2);
-        assert!(
-            error.to_string().contains(line.trim_start_matches("db ")),
-            "{error}"
-        );
+        assert!(error.to_string().contains(line.trim_start_matches("db ")), "{error}");
     }
 }
 
@@ -186,9 +158,7 @@ fn mydumper_is_told_in_its_own_spelling() {
 fn what_cannot_be_run() {
     let code = |command: &[&str]| {
         let command: Vec<OsString> = command.iter().map(OsString::from).collect();
-        Plan::from_command(&command, None)
-            .expect_err("no plan")
-            .exit_code()
+        Plan::from_command(&command, None).expect_err("no plan").exit_code()
     };
     assert_eq!(code(&[]), 2);
     assert_eq!(code(&["gzip"]), 2);
@@ -197,9 +167,7 @@ fn what_cannot_be_run() {
     let error = client.plan("db", None).expect_err("no options");
     assert_eq!(error.exit_code(), 78);
     assert!(
-        error
-            .to_string()
-            .contains("mysqldump --no-defaults --help` lists no option `--host`"),
+        error.to_string().contains("mysqldump --no-defaults --help` lists no option `--host`"),
         "{error}"
     );
 }

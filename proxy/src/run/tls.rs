@@ -37,9 +37,7 @@ pub(crate) fn demanded_by(given: &[Given]) -> Option<String> {
 fn is_lax(mode: &Given) -> bool {
     let Some(value) = mode.text() else { return false };
     let value = value.to_string_lossy().to_ascii_uppercase();
-    ["DISABLED", "PREFERRED"]
-        .iter()
-        .any(|lax| lax.starts_with(&value))
+    ["DISABLED", "PREFERRED"].iter().any(|lax| lax.starts_with(&value))
 }
 
 /// Options that have no sense without TLS; those without `ssl-` are mydumper's.

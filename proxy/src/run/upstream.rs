@@ -41,26 +41,20 @@ impl Connection<'_> {
         let host = self.host()?;
         let protocol = self.protocol()?;
         match (host.as_deref(), protocol) {
-            (_, Some(Protocol::Pipe)) => Err(bad(
-                "protocol",
-                OsStr::new("pipe"),
-                "cannot be used on this system: use tcp or socket",
-            )),
+            (_, Some(Protocol::Pipe)) => {
+                Err(bad("protocol", OsStr::new("pipe"), "cannot be used on this system: use tcp or socket"))
+            }
             (None | Some(LOCAL_HOST), Some(Protocol::Socket) | None) => self.socket().map(Endpoint::Unix),
-            (None | Some(LOCAL_HOST), Some(Protocol::Tcp)) => Ok(Endpoint::Tcp {
-                host: LOOPBACK.to_owned(),
-                port: self.port()?,
-            }),
+            (None | Some(LOCAL_HOST), Some(Protocol::Tcp)) => {
+                Ok(Endpoint::Tcp { host: LOOPBACK.to_owned(), port: self.port()? })
+            }
             // MariaDB's clients take the host for more important, MySQL's give up with error 2047.
             (Some(host), Some(Protocol::Socket)) if self.table.flavour == Flavour::Plain => Err(bad(
                 "host",
                 OsStr::new(host),
                 "cannot be reached with protocol `socket`: drop one of the two",
             )),
-            (Some(host), _) => Ok(Endpoint::Tcp {
-                host: host.to_owned(),
-                port: self.port()?,
-            }),
+            (Some(host), _) => Ok(Endpoint::Tcp { host: host.to_owned(), port: self.port()? }),
         }
     }
 
@@ -77,26 +71,16 @@ impl Connection<'_> {
     }
 
     fn host(&self) -> Result<Option<String>, RunError> {
-        let from_options = self
-            .last_given("host")
-            .map(|given| given.value.clone().unwrap_or_default());
+        let from_options = self.last_given("host").map(|given| given.value.clone().unwrap_or_default());
         let Some(host) = from_options.or_else(|| self.host_from_environment()) else {
             return Ok(self.table.defaults.get("host").cloned());
         };
         let Some(text) = host.to_str() else {
-            return Err(bad(
-                "host",
-                &host,
-                "is not UTF-8: name the server with --upstream",
-            ));
+            return Err(bad("host", &host, "is not UTF-8: name the server with --upstream"));
         };
         if text.contains(',') {
             // Connector/C tries one after the other.
-            return Err(bad(
-                "host",
-                &host,
-                "names several servers: choose one with --upstream",
-            ));
+            return Err(bad("host", &host, "names several servers: choose one with --upstream"));
         }
         Ok(Some(text.to_owned()).filter(|host| !host.is_empty()))
     }
@@ -134,26 +118,16 @@ impl Connection<'_> {
         let fallbacks = || {
             let built_in = self.table.defaults.get("port").and_then(|port| port.parse().ok());
             let variable = || (self.env)("MYSQL_TCP_PORT")?.to_str()?.trim().parse().ok();
-            built_in
-                .filter(|&port| port != 0)
-                .or_else(variable)
-                .filter(|&port| port != 0)
+            built_in.filter(|&port| port != 0).or_else(variable).filter(|&port| port != 0)
         };
-        Ok(Some(given)
-            .filter(|&port| port != 0)
-            .or_else(fallbacks)
-            .unwrap_or(DEFAULT_PORT))
+        Ok(Some(given).filter(|&port| port != 0).or_else(fallbacks).unwrap_or(DEFAULT_PORT))
     }
 
     fn socket(&self) -> Result<PathBuf, RunError> {
         if let Some(given) = self.last_given("socket") {
             return match given.text() {
                 Some(path) => Ok(path.into()),
-                None => Err(bad(
-                    "socket",
-                    OsStr::new(""),
-                    "is empty: give the path of the server's socket",
-                )),
+                None => Err(bad("socket", OsStr::new(""), "is empty: give the path of the server's socket")),
             };
         }
         let built_in = || builtin_socket::find(&self.program.command, (self.env)("PATH").as_deref());
@@ -162,11 +136,7 @@ impl Connection<'_> {
             .defaults
             .get("socket")
             .map(PathBuf::from)
-            .or_else(|| {
-                (self.env)("MYSQL_UNIX_PORT")
-                    .filter(|path| !path.is_empty())
-                    .map(PathBuf::from)
-            })
+            .or_else(|| (self.env)("MYSQL_UNIX_PORT").filter(|path| !path.is_empty()).map(PathBuf::from))
             .or_else(built_in)
             .unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)))
     }
@@ -181,11 +151,7 @@ impl Connection<'_> {
 }
 
 fn bad(option: &'static str, value: &OsStr, problem: &'static str) -> RunError {
-    RunError::BadValue {
-        option,
-        value: value.to_string_lossy().into_owned(),
-        problem,
-    }
+    RunError::BadValue { option, value: value.to_string_lossy().into_owned(), problem }
 }
 
 /// The clients take any beginning of a name, in any case.
@@ -208,13 +174,7 @@ fn parse_port(value: &OsStr) -> Result<u16, RunError> {
     value
         .to_str()
         .and_then(|port| port.trim().parse().ok())
-        .ok_or_else(|| {
-            bad(
-                "port",
-                value,
-                "is no port: give a number from 1 to 65535, or 0 for the default",
-            )
-        })
+        .ok_or_else(|| bad("port", value, "is no port: give a number from 1 to 65535, or 0 for the default"))
 }
 
 const LOCAL_HOST: &str = "localhost";

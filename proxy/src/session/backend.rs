@@ -59,11 +59,7 @@ pub(crate) enum BackendEvent {
     /// A response to the client is drained.
     ClientResponse { command: Command, end: ResponseEnd },
     /// A response to a command of the proxy's own, as packets.
-    OwnResponse {
-        own: OwnCommand,
-        end: ResponseEnd,
-        packets: Vec<u8>,
-    },
+    OwnResponse { own: OwnCommand, end: ResponseEnd, packets: Vec<u8> },
     /// The server asks the client for a file.
     LocalInfile,
     /// The server says why it is going away, in this ERR packet's payload.
@@ -138,10 +134,7 @@ impl BackendHalf {
 
     /// Responses to the client that are not drained.
     pub(crate) fn client_responses(&self) -> usize {
-        self.pending
-            .iter()
-            .filter(|pending| matches!(pending, Pending::Client { .. }))
-            .count()
+        self.pending.iter().filter(|pending| matches!(pending, Pending::Client { .. })).count()
     }
 
     /// Whether a command under way must be answered before the next one of the client's may start: a keepalive, whose
@@ -159,13 +152,7 @@ impl BackendHalf {
 
     /// Whether the exchange of a COM_CHANGE_USER is under way, in which the client sends more than its command.
     pub(crate) fn is_authenticating(&self) -> bool {
-        matches!(
-            self.pending.back(),
-            Some(Pending::Client {
-                command: Command::CHANGE_USER,
-                ..
-            })
-        )
+        matches!(self.pending.back(), Some(Pending::Client { command: Command::CHANGE_USER, .. }))
     }
 
     /// Rows drained.
@@ -256,11 +243,9 @@ impl BackendHalf {
                 Some(Pending::Own(OwnCommand::Keepalive)) if matches!(end, ResponseEnd::Error(_)) => {
                     self.farewell()
                 }
-                Some(Pending::Own(own)) => BackendEvent::OwnResponse {
-                    own,
-                    end,
-                    packets: std::mem::take(&mut self.own_response),
-                },
+                Some(Pending::Own(own)) => {
+                    BackendEvent::OwnResponse { own, end, packets: std::mem::take(&mut self.own_response) }
+                }
                 // The tracker ends no response that it was not told to expect.
                 None => BackendEvent::Farewell(Vec::new()),
             },
@@ -269,11 +254,6 @@ impl BackendHalf {
 
     fn farewell(&mut self) -> BackendEvent {
         let packet = std::mem::take(&mut self.own_response);
-        BackendEvent::Farewell(
-            packet
-                .get(spillway_protocol::HEADER_LEN..)
-                .unwrap_or_default()
-                .to_vec(),
-        )
+        BackendEvent::Farewell(packet.get(spillway_protocol::HEADER_LEN..).unwrap_or_default().to_vec())
     }
 }

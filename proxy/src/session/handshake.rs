@@ -27,6 +27,8 @@ pub(crate) struct Login {
     /// The server's connection id, as SHOW PROCESSLIST shows it.
     pub(crate) connection_id: u32,
     pub(crate) user: String,
+    /// The client uses MariaDB's library, by its connection attributes.
+    pub(crate) by_libmariadb: bool,
     /// Status flags of the OK packet that ended the login.
     pub(crate) status: Option<StatusFlags>,
 }
@@ -109,10 +111,7 @@ pub(crate) async fn log_in(
         }
     };
     let mask = offered | Capabilities::CLIENT_CHOICE;
-    backend
-        .write_packet(answer.sequence_id, &response.masked(mask))
-        .await
-        .map_err(LoginError::ServerLost)?;
+    backend.write_packet(answer.sequence_id, &response.masked(mask)).await.map_err(LoginError::ServerLost)?;
     let status = relay_exchange(client, backend).await?;
     Ok(Login {
         capabilities: response.capabilities() & mask,
@@ -120,6 +119,7 @@ pub(crate) async fn log_in(
         server_version: String::from_utf8_lossy(greeting.server_version()).into_owned(),
         connection_id: greeting.connection_id(),
         user: String::from_utf8_lossy(response.user()).into_owned(),
+        by_libmariadb: response.attribute(b"_client_name") == Some(b"libmariadb"),
         status,
     })
 }

@@ -17,11 +17,7 @@ const MARIADB_TIMEOUTS: &str = "SELECT @@session.wait_timeout, @@global.wait_tim
 
 /// The statement that asks for a server's idle timeouts, in seconds; 0 means none.
 pub(crate) fn timeouts_statement(is_mariadb: bool) -> &'static str {
-    if is_mariadb {
-        MARIADB_TIMEOUTS
-    } else {
-        MYSQL_TIMEOUTS
-    }
+    if is_mariadb { MARIADB_TIMEOUTS } else { MYSQL_TIMEOUTS }
 }
 
 /// The clock of a session's keepalives.
@@ -36,11 +32,7 @@ impl Keepalive {
     /// Keepalives every `interval` (`--keepalive`), for `keep_for` (`--keepalive-for`) after the client took the last
     /// byte.
     pub(crate) fn new(interval: Duration, keep_for: Duration) -> Self {
-        Self {
-            interval,
-            keep_for,
-            timer: Box::pin(sleep_until(Instant::now() + interval)),
-        }
+        Self { interval, keep_for, timer: Box::pin(sleep_until(Instant::now() + interval)) }
     }
 
     /// How long an idle session without a transaction or lock is kept alive.
@@ -76,10 +68,7 @@ impl Keepalive {
 /// The numbers of a result set's only row. NULLs and what is no number are left out.
 pub(crate) fn numbers_of_row(packets: &[u8], capabilities: Capabilities) -> Vec<u64> {
     let mut payloads = payloads(packets);
-    let columns = payloads
-        .next()
-        .and_then(split_lenenc_int)
-        .map_or(0, |(columns, _)| columns as usize);
+    let columns = payloads.next().and_then(split_lenenc_int).map_or(0, |(columns, _)| columns as usize);
     let definitions_eof = usize::from(!capabilities.contains(Capabilities::DEPRECATE_EOF));
     let mut row = payloads.nth(columns + definitions_eof).unwrap_or_default();
     let mut numbers = Vec::new();
@@ -87,11 +76,7 @@ pub(crate) fn numbers_of_row(packets: &[u8], capabilities: Capabilities) -> Vec<
         let Some((value, rest)) = rest.split_at_checked(len as usize) else {
             break;
         };
-        numbers.extend(
-            std::str::from_utf8(value)
-                .ok()
-                .and_then(|value| value.parse::<u64>().ok()),
-        );
+        numbers.extend(std::str::from_utf8(value).ok().and_then(|value| value.parse::<u64>().ok()));
         row = rest;
     }
     numbers
@@ -125,10 +110,7 @@ mod tests {
 
     #[test]
     fn the_row_is_found_with_and_without_eof_packets() {
-        for (capabilities, eof) in [
-            (Capabilities::PROTOCOL_41, true),
-            (Capabilities::DEPRECATE_EOF, false),
-        ] {
+        for (capabilities, eof) in [(Capabilities::PROTOCOL_41, true), (Capabilities::DEPRECATE_EOF, false)] {
             let mut packets: Vec<u8> = [&[2][..], b"\x03def", b"\x03def"]
                 .iter()
                 .flat_map(|payload| encode_packet(1, payload))

@@ -37,10 +37,7 @@ pub(crate) struct PacketStream {
 
 impl PacketStream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self {
-            stream,
-            ahead: Vec::new(),
-        }
+        Self { stream, ahead: Vec::new() }
     }
 
     /// Reads one packet. Cancel safe: what was read stays here.
@@ -48,24 +45,17 @@ impl PacketStream {
         loop {
             if let Some(header) = self.ahead.first_chunk().copied().map(PacketHeader::decode) {
                 if header.payload_len > MAX_HANDSHAKE_PACKET {
-                    return Err(PacketIoError::TooLong {
-                        len: header.payload_len,
-                    });
+                    return Err(PacketIoError::TooLong { len: header.payload_len });
                 }
                 let end = HEADER_LEN + header.payload_len as usize;
                 if self.ahead.len() >= end {
                     let payload = self.ahead[HEADER_LEN..end].to_vec();
                     self.ahead.drain(..end);
-                    return Ok(HandshakePacket {
-                        sequence_id: header.sequence_id,
-                        payload,
-                    });
+                    return Ok(HandshakePacket { sequence_id: header.sequence_id, payload });
                 }
             }
             if self.stream.read_buf(&mut self.ahead).await? == 0 {
-                return Err(PacketIoError::Closed {
-                    received: self.ahead.len(),
-                });
+                return Err(PacketIoError::Closed { received: self.ahead.len() });
             }
         }
     }
@@ -76,9 +66,6 @@ impl PacketStream {
         sequence_id: u8,
         payload: &[u8],
     ) -> Result<(), PacketIoError> {
-        Ok(self
-            .stream
-            .write_all(&encode_packet(sequence_id, payload))
-            .await?)
+        Ok(self.stream.write_all(&encode_packet(sequence_id, payload)).await?)
     }
 }

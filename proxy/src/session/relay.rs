@@ -18,7 +18,7 @@ use super::backend::{BackendEvent, BackendHalf, OwnCommand};
 use super::client::{ClientHalf, Route};
 use super::handshake::Login;
 use super::keepalive::{Keepalive, numbers_of_row, timeouts_statement};
-use super::loss::Loss;
+use super::loss::{Loss, Told};
 use crate::spool::{Feed, Spool};
 
 /// Responses that a client may have outstanding. Drivers pipeline hundreds; what goes beyond waits in the socket.
@@ -45,7 +45,7 @@ pub(crate) struct Relay {
     spool: Spool,
     keepalive: Keepalive,
     login: Login,
-    upstream: String,
+    told: Told,
     session_init: Vec<String>,
     in_transaction: bool,
     holds_locks: bool,
@@ -67,31 +67,21 @@ pub(crate) struct RelayParts {
     pub(crate) spool: Spool,
     pub(crate) keepalive: Keepalive,
     pub(crate) login: Login,
-    /// The server's name for messages.
-    pub(crate) upstream: String,
+    pub(crate) told: Told,
     pub(crate) session_init: Vec<String>,
 }
 
 impl Relay {
     pub(crate) fn new(client: ClientHalf, parts: RelayParts) -> Self {
-        let RelayParts {
-            backend,
-            spool,
-            keepalive,
-            login,
-            upstream,
-            session_init,
-        } = parts;
+        let RelayParts { backend, spool, keepalive, login, told, session_init } = parts;
         let mut relay = Self {
             client,
             backend,
             spool,
             keepalive,
-            in_transaction: login
-                .status
-                .is_some_and(|status| status.contains(StatusFlags::IN_TRANS)),
+            in_transaction: login.status.is_some_and(|status| status.contains(StatusFlags::IN_TRANS)),
             login,
-            upstream,
+            told,
             session_init,
             holds_locks: false,
             last_fed: Instant::now(),
@@ -274,8 +264,7 @@ impl Relay {
             Route::Forward(None) => {}
             Route::Refuse(command) => {
                 let message = format!("spillway: {command} is not known and was not forwarded");
-                self.spool
-                    .answer(encode_err(next, 1047, Some(b"08S01"), &message));
+                self.spool.answer(encode_err(next, 1047, Some(b"08S01"), &message));
             }
             Route::Lost => self.answer_lost(next),
         }
@@ -285,7 +274,7 @@ impl Relay {
     fn answer_lost(&mut self, sequence_id: u8) {
         let packet = match (&self.farewell, &self.loss) {
             (Some(payload), _) => spillway_protocol::encode_packet(sequence_id, payload),
-            (None, Some(loss)) => loss.err_packet_for_next(sequence_id, &self.upstream),
+            (None, Some(loss)) => loss.err_packet_for_next(sequence_id, &self.told),
             (None, None) => return,
         };
         self.loss.get_or_insert(Loss::ServerClosed);
@@ -345,17 +334,12 @@ impl Relay {
             BackendEvent::LocalInfile => {
                 // What the client has sent behind this command, the server takes for the file.
                 if self.backend.client_responses() > 1 || !self.client.reader.expect_file() {
-                    self.lose(Loss::Client(
-                        "commands behind a LOAD DATA LOCAL INFILE that is not answered",
-                    ));
+                    self.lose(Loss::Client("commands behind a LOAD DATA LOCAL INFILE that is not answered"));
                 }
             }
             BackendEvent::Farewell(payload) => {
                 let message = String::from_utf8_lossy(err_message(&payload)).into_owned();
-                warn!(
-                    code = err_code(&payload),
-                    message, "the server is ending the idle session"
-                );
+                warn!(code = err_code(&payload), message, "the server is ending the idle session");
                 self.farewell = Some(payload);
             }
         }
@@ -377,10 +361,7 @@ impl Relay {
             (OwnCommand::SessionInit(sql), ResponseEnd::Error(code)) => {
                 let payload = packets.get(spillway_protocol::HEADER_LEN..).unwrap_or_default();
                 let message = String::from_utf8_lossy(err_message(payload)).into_owned();
-                warn!(
-                    sql,
-                    code, message, "the server refused a session-init statement; going on without it"
-                );
+                warn!(sql, code, message, "the server refused a session-init statement; going on without it");
             }
             (OwnCommand::IdleTimeouts(_), ResponseEnd::Status(_)) => {
                 let timeouts = numbers_of_row(packets, self.login.capabilities);
@@ -464,9 +445,7 @@ impl Relay {
         let drained = self.spool.stats().drained;
         let loss = self.loss.get_or_insert(Loss::ServerClosed);
         match err_sequence_id {
-            Some(sequence_id) => self
-                .client
-                .send(&loss.err_packet(sequence_id, &self.upstream, drained)),
+            Some(sequence_id) => self.client.send(&loss.err_packet(sequence_id, &self.told, drained)),
             // Inside a packet an ERR would be read as row data: only the end of the connection can tell.
             None => warn!("the client's connection is cut inside a packet of which a part was fed already"),
         }

@@ -32,11 +32,7 @@ impl Buffer {
         // Zeroed pages come from the system untouched, so what is never filled costs nothing.
         let memory = vec![0; len + ALIGNMENT].into_boxed_slice();
         let start = memory.as_ptr().align_offset(ALIGNMENT);
-        Self {
-            memory,
-            aligned: start..start + len,
-            filled: 0,
-        }
+        Self { memory, aligned: start..start + len, filled: 0 }
     }
 
     /// Its length, header included: what it is charged with.

@@ -26,19 +26,12 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// `limit` bytes in all, `per_session` bytes (`--memory-per-session`) for each session at most.
     pub fn new(limit: u64, per_session: u64) -> Arc<Self> {
-        Arc::new(Self {
-            limit,
-            per_session,
-            used: AtomicU64::new(0),
-        })
+        Arc::new(Self { limit, per_session, used: AtomicU64::new(0) })
     }
 
     /// A share for a new session, or none if not even the least that a session needs is left.
     pub(crate) fn share(self: &Arc<Self>) -> Option<MemoryShare> {
-        self.take(SESSION_FLOOR).then(|| MemoryShare {
-            budget: Arc::clone(self),
-            blocks: 0,
-        })
+        self.take(SESSION_FLOOR).then(|| MemoryShare { budget: Arc::clone(self), blocks: 0 })
     }
 
     /// Bytes in use by all sessions, what is reserved for them included.
@@ -52,9 +45,7 @@ impl MemoryBudget {
 
     fn take(&self, len: u64) -> bool {
         let grow = |used: u64| used.checked_add(len).filter(|&used| used <= self.limit);
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
-            .is_ok()
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
     }
 }
 
@@ -84,10 +75,7 @@ impl MemoryShare {
     /// Takes `len` bytes for a block, if the session may.
     pub(crate) fn try_grow(&mut self, len: u64) -> bool {
         let within = self.blocks + len <= self.allowance();
-        let taken = within
-            && self
-                .budget
-                .take(Self::charged(self.blocks + len) - Self::charged(self.blocks));
+        let taken = within && self.budget.take(Self::charged(self.blocks + len) - Self::charged(self.blocks));
         if taken {
             self.blocks += len;
         }
@@ -116,9 +104,7 @@ impl MemoryShare {
 
 impl Drop for MemoryShare {
     fn drop(&mut self) {
-        self.budget
-            .used
-            .fetch_sub(SESSION_FLOOR + Self::charged(self.blocks), Ordering::Relaxed);
+        self.budget.used.fetch_sub(SESSION_FLOOR + Self::charged(self.blocks), Ordering::Relaxed);
     }
 }
 
@@ -134,12 +120,7 @@ pub struct DiskBudget {
 impl DiskBudget {
     /// At most `max` bytes (`--spool-max`) in `dir`, as long as `min_free` bytes (`--spool-min-free`) stay free there.
     pub fn new(dir: PathBuf, max: u64, min_free: u64) -> Arc<Self> {
-        Arc::new(Self {
-            dir,
-            max,
-            min_free,
-            used: AtomicU64::new(0),
-        })
+        Arc::new(Self { dir, max, min_free, used: AtomicU64::new(0) })
     }
 
     /// The spool directory.
@@ -160,9 +141,7 @@ impl DiskBudget {
     /// Takes `len` bytes of `--spool-max`, if they are left.
     pub(crate) fn try_take(&self, len: u64) -> bool {
         let grow = |used: u64| used.checked_add(len).filter(|&used| used <= self.max);
-        self.used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow)
-            .is_ok()
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
     }
 
     pub(crate) fn give_back(&self, len: u64) {
@@ -182,10 +161,7 @@ impl DiskBudget {
         if available < self.min_free.saturating_add(len) {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
-                format!(
-                    "{available} bytes are free and --spool-min-free is {}",
-                    self.min_free
-                ),
+                format!("{available} bytes are free and --spool-min-free is {}", self.min_free),
             ));
         }
         Ok(())
@@ -221,12 +197,7 @@ mod tests {
         }
         assert!(budget.used() <= 64 * MIB);
         let mut newcomer = budget.share().unwrap();
-        assert!(
-            newcomer.try_grow(256 * 1024),
-            "{} of {} used",
-            budget.used(),
-            64 * MIB
-        );
+        assert!(newcomer.try_grow(256 * 1024), "{} of {} used", budget.used(), 64 * MIB);
     }
 
     #[test]

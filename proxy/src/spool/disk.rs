@@ -26,22 +26,11 @@ const MAX_SEGMENT_LEN: u64 = 1 << 30;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadBackError {
     #[error("block {number} of the spool cannot be read back from {dir}: {source}")]
-    Io {
-        number: u64,
-        dir: String,
-        source: io::Error,
-    },
+    Io { number: u64, dir: String, source: io::Error },
     #[error("block {number} of the spool in {dir} is not what was written there: {what} differs")]
-    Corrupt {
-        number: u64,
-        dir: String,
-        what: &'static str,
-    },
+    Corrupt { number: u64, dir: String, what: &'static str },
     #[error("block {number} of the spool is lost: its job ended early ({source})")]
-    Job {
-        number: u64,
-        source: tokio::task::JoinError,
-    },
+    Job { number: u64, source: tokio::task::JoinError },
 }
 
 /// What stands before a block's payload on disk, and what is expected to stand there.
@@ -104,12 +93,7 @@ pub(super) struct DiskTier {
 
 impl DiskTier {
     pub(super) fn new(budget: Arc<DiskBudget>) -> Self {
-        Self {
-            budget,
-            nonce: rand::random(),
-            current: None,
-            next_offset: 0,
-        }
+        Self { budget, nonce: rand::random(), current: None, next_offset: 0 }
     }
 
     /// Whether `--spool-max` leaves room for `len` more bytes at this moment.
@@ -130,15 +114,7 @@ impl DiskTier {
         let nonce = self.nonce;
         Ok(spawn_blocking(move || {
             let written = segment.write(offset, &mut buffer, nonce, number);
-            (
-                buffer,
-                written.map(|expected| Extent {
-                    segment,
-                    offset,
-                    len,
-                    expected,
-                }),
-            )
+            (buffer, written.map(|expected| Extent { segment, offset, len, expected }))
         }))
     }
 
@@ -177,33 +153,19 @@ impl DiskTier {
 /// given back.
 pub(super) fn read(extent: Extent, mut buffer: Buffer) -> ReadJob {
     spawn_blocking(move || {
-        let (number, dir) = (
-            extent.expected.number,
-            extent.segment.budget.dir().display().to_string(),
-        );
+        let (number, dir) = (extent.expected.number, extent.segment.budget.dir().display().to_string());
         buffer.clear();
         buffer.fill(extent.expected.payload_len as usize);
-        let read = extent
-            .segment
-            .file()
-            .and_then(|file| file.read_exact_at(buffer.sectors(), extent.offset));
+        let read = extent.segment.file().and_then(|file| file.read_exact_at(buffer.sectors(), extent.offset));
         if let Err(source) = read {
             return Err(ReadBackError::Io { number, dir, source });
         }
         let header: Option<&[u8; BlockHeader::LEN]> = buffer.sectors().first_chunk();
         if header != Some(&extent.expected.encode()) {
-            return Err(ReadBackError::Corrupt {
-                number,
-                dir,
-                what: "its header",
-            });
+            return Err(ReadBackError::Corrupt { number, dir, what: "its header" });
         }
         if crc32c::crc32c(buffer.payload()) != extent.expected.crc {
-            return Err(ReadBackError::Corrupt {
-                number,
-                dir,
-                what: "its checksum",
-            });
+            return Err(ReadBackError::Corrupt { number, dir, what: "its checksum" });
         }
         extent.segment.punch(extent.offset, extent.len);
         Ok(buffer)
@@ -229,12 +191,7 @@ impl Segment {
 
     fn write(&self, offset: u64, buffer: &mut Buffer, nonce: u64, number: u64) -> io::Result<BlockHeader> {
         let payload_len = buffer.payload().len() as u32;
-        let header = BlockHeader {
-            nonce,
-            number,
-            payload_len,
-            crc: crc32c::crc32c(buffer.payload()),
-        };
+        let header = BlockHeader { nonce, number, payload_len, crc: crc32c::crc32c(buffer.payload()) };
         let sectors = buffer.sectors();
         sectors[..BlockHeader::LEN].copy_from_slice(&header.encode());
         let written = self.write_sectors(offset, sectors);
@@ -260,9 +217,7 @@ impl Segment {
     /// Gives the disk space of a block back. Where the file system cannot punch holes it comes back with the file.
     fn punch(&self, offset: u64, len: u64) {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let punched = self
-            .file()
-            .is_ok_and(|file| fallocate(file, flags, offset as i64, len as i64).is_ok());
+        let punched = self.file().is_ok_and(|file| fallocate(file, flags, offset as i64, len as i64).is_ok());
         if punched {
             self.held.fetch_sub(len, Ordering::Relaxed);
             self.budget.give_back(len);
@@ -346,11 +301,7 @@ mod tests {
         let (dir, budget, mut tier) = tier(1 << 30);
         let extents = [written(&mut tier, 0, 7).await, written(&mut tier, 1, 8).await];
         assert!(budget.used() >= 100_000);
-        assert_eq!(
-            std::fs::read_dir(dir.path()).unwrap().count(),
-            0,
-            "a spool file has a name"
-        );
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a spool file has a name");
         for (extent, byte) in extents.into_iter().zip([7, 8]) {
             let buffer = read(extent, Buffer::new(64 * 1024)).await.unwrap().unwrap();
             assert_eq!(buffer.payload(), vec![byte; 50_000]);
@@ -369,10 +320,7 @@ mod tests {
             file.read_exact_at(&mut byte, at).unwrap();
             file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
             let error = read(extent, Buffer::new(64 * 1024)).await.unwrap().err().unwrap();
-            assert!(
-                matches!(error, ReadBackError::Corrupt { .. }),
-                "byte {at}: {error}"
-            );
+            assert!(matches!(error, ReadBackError::Corrupt { .. }), "byte {at}: {error}");
         }
     }
 
@@ -381,22 +329,9 @@ mod tests {
         let (_dir, _budget, mut tier) = tier(1 << 30);
         let first = written(&mut tier, 0, 7).await;
         let second = written(&mut tier, 1, 7).await;
-        let swapped = Extent {
-            offset: first.offset,
-            ..second
-        };
-        let error = read(swapped, Buffer::new(64 * 1024))
-            .await
-            .unwrap()
-            .err()
-            .unwrap();
-        assert!(matches!(
-            error,
-            ReadBackError::Corrupt {
-                what: "its header",
-                ..
-            }
-        ));
+        let swapped = Extent { offset: first.offset, ..second };
+        let error = read(swapped, Buffer::new(64 * 1024)).await.unwrap().err().unwrap();
+        assert!(matches!(error, ReadBackError::Corrupt { what: "its header", .. }));
     }
 
     #[tokio::test]
@@ -405,10 +340,7 @@ mod tests {
         let extent = written(&mut tier, 0, 7).await;
         extent.segment.punch(extent.offset, extent.len);
         let error = read(extent, Buffer::new(64 * 1024)).await.unwrap().err().unwrap();
-        assert!(matches!(
-            error,
-            ReadBackError::Corrupt { .. } | ReadBackError::Io { .. }
-        ));
+        assert!(matches!(error, ReadBackError::Corrupt { .. } | ReadBackError::Io { .. }));
     }
 
     #[tokio::test]

@@ -90,12 +90,7 @@ impl Response {
                 chunk
             }
             None => {
-                self.chunks.push_back(Chunk {
-                    block,
-                    start,
-                    len,
-                    boundary: None,
-                });
+                self.chunks.push_back(Chunk { block, start, len, boundary: None });
                 let last = self.chunks.len() - 1;
                 &mut self.chunks[last]
             }
@@ -117,34 +112,21 @@ impl Response {
         let lost = matches!(self.end, End::Lost);
         for chunk in &self.chunks {
             if !is_loaded(chunk.block) {
-                return Feedable {
-                    len: limit,
-                    waits: true,
-                };
+                return Feedable { len: limit, waits: true };
             }
             if let Some((to_boundary, _)) = chunk.boundary {
                 limit = loaded + to_boundary;
             }
             loaded += chunk.len;
             if limit >= first.len {
-                return Feedable {
-                    len: first.len,
-                    waits: false,
-                };
+                return Feedable { len: first.len, waits: false };
             }
             let unfinished = self.fed_since_boundary + (loaded - limit) as u64;
             if !lost && unfinished >= HOLD_BACK {
-                return Feedable {
-                    len: loaded.min(first.len),
-                    waits: false,
-                };
+                return Feedable { len: loaded.min(first.len), waits: false };
             }
         }
-        let len = if matches!(self.end, End::Complete) {
-            first.len
-        } else {
-            limit
-        };
+        let len = if matches!(self.end, End::Complete) { first.len } else { limit };
         Feedable { len, waits: false }
     }
 

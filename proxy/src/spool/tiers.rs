@@ -27,11 +27,7 @@ impl Spool {
     /// # Errors
     /// [`ReadBackError`] if a block is lost: every response that is not in memory whole ends as lost there.
     pub(crate) fn poll_disk(&mut self, cx: &mut Context<'_>) -> Result<(), ReadBackError> {
-        if self
-            .paused
-            .as_mut()
-            .is_some_and(|pause| pause.as_mut().poll(cx).is_ready())
-        {
+        if self.paused.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready()) {
             self.paused = None;
         }
         loop {
@@ -76,10 +72,7 @@ impl Spool {
             if last.replace(number) == Some(number) {
                 continue;
             }
-            if matches!(
-                self.blocks[(number - self.first_block) as usize].state,
-                BlockState::OnDisk(_)
-            ) {
+            if matches!(self.blocks[(number - self.first_block) as usize].state, BlockState::OnDisk(_)) {
                 wanted.push((number, ahead == 0));
             }
             ahead += 1;
@@ -129,12 +122,7 @@ impl Spool {
                 continue;
             };
             finished = true;
-            match read.unwrap_or_else(|panic| {
-                Err(ReadBackError::Job {
-                    number,
-                    source: panic,
-                })
-            }) {
+            match read.unwrap_or_else(|panic| Err(ReadBackError::Job { number, source: panic })) {
                 Ok(buffer) => {
                     self.stats.spooled -= buffer.payload().len() as u64;
                     block.state = BlockState::Loaded(buffer);
@@ -184,19 +172,11 @@ impl Spool {
 
     /// The newest sealed block in memory that the feed does not need at once.
     fn newest_spillable(&self) -> Option<u64> {
-        let front = self
-            .responses
-            .iter()
-            .find_map(|response| response.chunks.front())?
-            .block;
+        let front = self.responses.iter().find_map(|response| response.chunks.front())?.block;
         let sealed = self.blocks.len() - usize::from(self.filling);
-        let oldest = sealed
-            .saturating_sub(SCAN)
-            .max((front + 2 - self.first_block) as usize);
+        let oldest = sealed.saturating_sub(SCAN).max((front + 2 - self.first_block) as usize);
         let spillable = |block: &Block| matches!(block.state, BlockState::Loaded(_)) && !block.returned;
-        let index = (oldest..sealed)
-            .rev()
-            .find(|&index| spillable(&self.blocks[index]))?;
+        let index = (oldest..sealed).rev().find(|&index| spillable(&self.blocks[index]))?;
         Some(self.first_block + index as u64)
     }
 
@@ -226,10 +206,7 @@ impl Spool {
                 Err(panic) => {
                     self.blocks[index].state = BlockState::Gone;
                     self.lose_block(number);
-                    return Err(ReadBackError::Job {
-                        number,
-                        source: panic,
-                    });
+                    return Err(ReadBackError::Job { number, source: panic });
                 }
             }
         }

@@ -23,18 +23,8 @@ impl Case<'_> {
         };
         let mut given = read(self.files, Origin::OptionFile).given;
         given.extend(read(line, Origin::CommandLine).given);
-        let env = |name: &str| {
-            self.env
-                .iter()
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value.into())
-        };
-        let connection = Connection {
-            program: &program,
-            table: &self.table,
-            given: &given,
-            env: &env,
-        };
+        let env = |name: &str| self.env.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+        let connection = Connection { program: &program, table: &self.table, given: &given, env: &env };
         connection.upstream().map(|endpoint| endpoint.to_string())
     }
 
@@ -49,21 +39,11 @@ impl Case<'_> {
 }
 
 fn mariadb_case<'a>(files: &'a str, env: &'a [(&'a str, &'a str)]) -> Case<'a> {
-    Case {
-        program: "mysqldump",
-        table: mariadb_dump(),
-        files,
-        env,
-    }
+    Case { program: "mysqldump", table: mariadb_dump(), files, env }
 }
 
 fn mysql_case<'a>(files: &'a str, env: &'a [(&'a str, &'a str)]) -> Case<'a> {
-    Case {
-        program: "mysqldump",
-        table: mysql_dump(),
-        files,
-        env,
-    }
+    Case { program: "mysqldump", table: mysql_dump(), files, env }
 }
 
 const DEFAULT: &str = "unix:/run/mysqld/mysqld.sock";
@@ -127,9 +107,7 @@ fn only_the_protocol_chooses_the_protocol_of_mysqls_clients() {
         ("--protocol=socket --port=3307", DEFAULT),
         ("--protocol=tcp -S /s", "127.0.0.1:3306"),
     ]);
-    let error = mysql_case("", &[])
-        .upstream("--protocol=socket -h db1")
-        .expect_err("error 2047");
+    let error = mysql_case("", &[]).upstream("--protocol=socket -h db1").expect_err("error 2047");
     assert_eq!(error.exit_code(), 2);
 }
 
@@ -160,28 +138,15 @@ fn variables_stand_in_for_options() {
         ("-h db1 -P 1", "db1:1"),
     ]);
     // Only the interactive client looks at MYSQL_HOST.
-    let cli = Case {
-        program: "mysql",
-        table: mariadb(),
-        files: "",
-        env: &env,
-    };
+    let cli = Case { program: "mysql", table: mariadb(), files: "", env: &env };
     cli.check(&[
         ("", "db9:3307"),
         ("-h db1", "db1:3307"),
         ("-h localhost", "unix:/e"),
         ("--host=", "unix:/e"),
     ]);
-    let newer = OptionTable {
-        uses_mariadb_host: true,
-        ..mariadb_dump()
-    };
-    let case = Case {
-        program: "mariadb-dump",
-        table: newer,
-        files: "",
-        env: &env,
-    };
+    let newer = OptionTable { uses_mariadb_host: true, ..mariadb_dump() };
+    let case = Case { program: "mariadb-dump", table: newer, files: "", env: &env };
     case.check(&[("", "db8:3307"), ("-h db1", "db1:3307")]);
     mysql_case("", &[("MYSQL_TCP_PORT", "0"), ("MYSQL_UNIX_PORT", "")])
         .check(&[("", DEFAULT), ("-h a", "a:3306")]);
@@ -192,45 +157,23 @@ fn built_in_values_of_the_help() {
     let mut table = mysql_dump();
     table.defaults.insert("socket".into(), "/tmp/mysql.sock".into());
     table.defaults.insert("port".into(), "3399".into());
-    let case = Case {
-        program: "mysqldump",
-        table,
-        files: "",
-        env: &[("MYSQL_UNIX_PORT", "/e")],
-    };
-    case.check(&[
-        ("", "unix:/tmp/mysql.sock"),
-        ("-h db1", "db1:3399"),
-        ("-h db1 -P 1", "db1:1"),
-    ]);
+    let case = Case { program: "mysqldump", table, files: "", env: &[("MYSQL_UNIX_PORT", "/e")] };
+    case.check(&[("", "unix:/tmp/mysql.sock"), ("-h db1", "db1:3399"), ("-h db1 -P 1", "db1:1")]);
 }
 
 #[test]
 fn mydumper_old_and_new() {
     let env = [("MYSQL_HOST", "db9"), ("MYSQL_UNIX_PORT", "/e")];
-    let old = Case {
-        program: "mydumper",
-        table: mydumper::tests::old(),
-        files: "",
-        env: &env,
-    };
+    let old = Case { program: "mydumper", table: mydumper::tests::old(), files: "", env: &env };
     old.check(&[
         ("-B db", "unix:/e"),
         ("-h db1 -P 3307", "db1:3307"),
         ("-h localhost -P 3307", "unix:/e"), // a port does not choose TCP
         ("-h localhost -S /s", "unix:/s"),
     ]);
-    let files = Case {
-        files: "--host=db1 --port=3307 --protocol=socket --user=x",
-        ..old
-    };
+    let files = Case { files: "--host=db1 --port=3307 --protocol=socket --user=x", ..old };
     files.check(&[("", "db1:3307"), ("-h localhost", "unix:/e")]);
-    let new = Case {
-        program: "mydumper",
-        table: mydumper::tests::newer(),
-        files: "",
-        env: &env,
-    };
+    let new = Case { program: "mydumper", table: mydumper::tests::newer(), files: "", env: &env };
     new.check(&[
         ("", "db9:3306"),
         ("-h localhost", "unix:/e"),
