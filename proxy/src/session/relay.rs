@@ -3,26 +3,22 @@
 //! One task owns both sockets and the spool; [`Relay::poll`] moves whatever can move, in a fixed order, and all
 //! progress is in fields, so a wake-up more or less changes nothing.
 
+mod commands;
+mod responses;
+
 use std::io;
 use std::task::{Context, Poll};
 
-use bytes::Buf;
-use spillway_protocol::{
-    Command, LockEffect, RequestEvent, ResponseEnd, ResponseForm, StatusFlags, encode_err, err_code,
-    err_message, lock_effect,
-};
+use spillway_protocol::StatusFlags;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use super::backend::{BackendEvent, BackendHalf, OwnCommand};
-use super::client::{ClientHalf, Route};
+use super::backend::{BackendHalf, OwnCommand};
+use super::client::ClientHalf;
 use super::handshake::Login;
-use super::keepalive::{Keepalive, numbers_of_row, timeouts_statement};
+use super::keepalive::{Keepalive, timeouts_statement};
 use super::loss::{Loss, Told};
-use crate::spool::{Feed, Spool};
-
-/// Responses that a client may have outstanding. Drivers pipeline hundreds; what goes beyond waits in the socket.
-const MAX_OUTSTANDING: usize = 4096;
+use crate::spool::Spool;
 
 /// Rounds of one [`Relay::poll`] before other sessions get their turn.
 const MAX_ROUNDS: usize = 64;
@@ -162,265 +158,6 @@ impl Relay {
         (self.closing || quit) && self.client.is_flushed()
     }
 
-    // ---- commands ----
-
-    fn poll_commands(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
-        let mut progress = self.take_commands();
-        match self.client.poll_read(cx) {
-            Poll::Ready(Ok(n)) if n > 0 => {
-                self.take_commands();
-                progress = true;
-            }
-            Poll::Ready(end) => return Err(self.on_client_end(end.err())),
-            Poll::Pending => {}
-        }
-        Ok(progress)
-    }
-
-    fn on_client_end(&mut self, error: Option<io::Error>) -> RelayEnd {
-        let between = self.spool.pending() == 0 && self.client.reader.is_between_commands();
-        if self.quitting || between && error.is_none() {
-            RelayEnd::ClientLeft
-        } else {
-            RelayEnd::ClientGone(error)
-        }
-    }
-
-    /// Takes commands from the client's inbox as far as they may go.
-    fn take_commands(&mut self) -> bool {
-        let mut progress = false;
-        while self.backend.takes_commands() && !self.closing {
-            let event = match self.client.announced.take() {
-                Some(command) => Some(RequestEvent::Start(command)),
-                None => {
-                    let step = self.client.reader.advance(&self.client.inbox);
-                    if step.consumed == 0 && step.event.is_none() {
-                        break;
-                    }
-                    if matches!(self.client.route, Route::Forward(_)) {
-                        self.backend.forward(&self.client.inbox[..step.consumed]);
-                    }
-                    self.client.inbox.advance(step.consumed);
-                    step.event
-                }
-            };
-            if let Some(RequestEvent::Start(command)) = event
-                && !self.may_start()
-            {
-                self.client.announced = Some(command);
-                break;
-            }
-            progress = true;
-            match event {
-                Some(RequestEvent::Start(command)) => self.start(command),
-                Some(RequestEvent::Continuation) => self.on_continuation(),
-                Some(RequestEvent::End { sequence_id }) => self.on_command_end(sequence_id),
-                Some(RequestEvent::FileEnd { .. }) | None => {}
-            }
-        }
-        progress
-    }
-
-    fn may_start(&self) -> bool {
-        self.spool.pending() < MAX_OUTSTANDING && (self.loss.is_some() || !self.backend.holds_commands())
-    }
-
-    fn start(&mut self, command: Command) {
-        self.client.route = if command == Command::QUIT {
-            self.quitting = true;
-            Route::Forward(None)
-        } else if self.loss.is_some() || self.farewell.is_some() {
-            Route::Lost
-        } else {
-            match command.response_form() {
-                None => Route::Refuse(command),
-                Some(ResponseForm::None) => Route::Forward(None),
-                Some(form) => {
-                    // The sequence id is right for a command of one packet, and set anew when a longer one ends.
-                    let id = self.spool.open(1);
-                    self.backend.begin(command, form, id);
-                    Route::Forward(Some(id))
-                }
-            }
-        };
-    }
-
-    fn on_continuation(&mut self) {
-        if self.backend.is_authenticating() {
-            self.client.route = Route::Forward(None);
-        } else {
-            self.lose(Loss::Client("a packet that begins no command"));
-            self.client.route = Route::Lost;
-        }
-    }
-
-    fn on_command_end(&mut self, sequence_id: u8) {
-        let next = sequence_id.wrapping_add(1);
-        match self.client.route {
-            Route::Forward(Some(id)) => {
-                self.spool.set_first_sequence_id(id, next);
-                self.note_locks();
-            }
-            Route::Forward(None) => {}
-            Route::Refuse(command) => {
-                let message = format!("spillway: {command} is not known and was not forwarded");
-                self.spool.answer(encode_err(next, 1047, Some(b"08S01"), &message));
-            }
-            Route::Lost => self.answer_lost(next),
-        }
-    }
-
-    /// The server was lost before this command came.
-    fn answer_lost(&mut self, sequence_id: u8) {
-        let packet = match (&self.farewell, &self.loss) {
-            (Some(payload), _) => spillway_protocol::encode_packet(sequence_id, payload),
-            (None, Some(loss)) => loss.err_packet_for_next(sequence_id, &self.told),
-            (None, None) => return,
-        };
-        self.loss.get_or_insert(Loss::ServerClosed);
-        self.spool.answer(packet);
-    }
-
-    fn note_locks(&mut self) {
-        let [first, text @ ..] = self.client.reader.prefix() else {
-            return;
-        };
-        if *first == Command::QUERY.0 {
-            match lock_effect(text) {
-                LockEffect::Takes => self.holds_locks = true,
-                LockEffect::Releases => self.holds_locks = false,
-                LockEffect::None => {}
-            }
-        }
-    }
-
-    // ---- responses ----
-
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.loss.is_some() {
-            return false;
-        }
-        match self.backend.poll_drain(cx, &mut self.spool) {
-            Poll::Pending => false,
-            Poll::Ready(Ok(0)) => {
-                self.lose(Loss::ServerClosed);
-                true
-            }
-            Poll::Ready(Err(error)) => {
-                self.lose(Loss::Server(error));
-                true
-            }
-            Poll::Ready(Ok(_)) => {
-                self.on_drained();
-                true
-            }
-        }
-    }
-
-    fn on_drained(&mut self) {
-        loop {
-            match self.backend.next_event(&mut self.spool) {
-                Ok(Some(event)) => self.on_backend_event(event),
-                Ok(None) => return,
-                Err(error) => return self.lose(error.into()),
-            }
-        }
-    }
-
-    fn on_backend_event(&mut self, event: BackendEvent) {
-        match event {
-            BackendEvent::ClientResponse { command, end } => self.on_client_response(command, end),
-            BackendEvent::OwnResponse { own, end, packets } => self.on_own_response(&own, end, &packets),
-            BackendEvent::LocalInfile => {
-                // What the client has sent behind this command, the server takes for the file.
-                if self.backend.client_responses() > 1 || !self.client.reader.expect_file() {
-                    self.lose(Loss::Client("commands behind a LOAD DATA LOCAL INFILE that is not answered"));
-                }
-            }
-            BackendEvent::Farewell(payload) => {
-                let message = String::from_utf8_lossy(err_message(&payload)).into_owned();
-                warn!(code = err_code(&payload), message, "the server is ending the idle session");
-                self.farewell = Some(payload);
-            }
-        }
-    }
-
-    fn on_client_response(&mut self, command: Command, end: ResponseEnd) {
-        if let ResponseEnd::Status(Some(status)) = end {
-            self.in_transaction = status.contains(StatusFlags::IN_TRANS);
-        }
-        let wiped = matches!(command, Command::CHANGE_USER | Command::RESET_CONNECTION);
-        if wiped && matches!(end, ResponseEnd::Status(_)) {
-            self.holds_locks = false;
-            self.send_session_init();
-        }
-    }
-
-    fn on_own_response(&mut self, own: &OwnCommand, end: ResponseEnd, packets: &[u8]) {
-        match (own, end) {
-            (OwnCommand::SessionInit(sql), ResponseEnd::Error(code)) => {
-                let payload = packets.get(spillway_protocol::HEADER_LEN..).unwrap_or_default();
-                let message = String::from_utf8_lossy(err_message(payload)).into_owned();
-                warn!(sql, code, message, "the server refused a session-init statement; going on without it");
-            }
-            (OwnCommand::IdleTimeouts(_), ResponseEnd::Status(_)) => {
-                let timeouts = numbers_of_row(packets, self.login.capabilities);
-                debug!(?timeouts, "idle timeouts of the server");
-                self.keepalive.respect(&timeouts);
-            }
-            (OwnCommand::IdleTimeouts(_), ResponseEnd::Error(code)) => {
-                debug!(code, "the server does not tell its idle timeouts");
-            }
-            _ => {}
-        }
-    }
-
-    fn send_session_init(&mut self) {
-        for sql in &self.session_init {
-            self.backend.send_own(OwnCommand::SessionInit(sql.clone()));
-        }
-    }
-
-    fn poll_feed(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        let mut progress = match self.client.poll_flush(cx) {
-            Poll::Ready(flushed) => flushed?,
-            Poll::Pending => return Ok(false),
-        };
-        while !self.closing {
-            match self.spool.feed() {
-                Feed::Data(bytes) => match self.client.poll_feed(cx, bytes) {
-                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(written) => {
-                        self.spool.consume(written?);
-                        // One write, then the drain has its turn again.
-                        return Ok(true);
-                    }
-                    Poll::Pending => return Ok(progress),
-                },
-                Feed::Complete => {
-                    self.spool.finish_front();
-                    self.last_fed = Instant::now();
-                }
-                Feed::Answer(packets) => {
-                    self.client.send(&packets);
-                    self.spool.finish_front();
-                    // The first command after a loss was answered: the session ends with it.
-                    self.close_if_lost();
-                }
-                Feed::Lost { err_sequence_id } => self.tell_loss(err_sequence_id),
-                Feed::Wait => break,
-                Feed::Idle => break,
-            }
-            progress = true;
-        }
-        if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
-            progress |= flushed?;
-        }
-        Ok(progress)
-    }
-
-    // ---- losses ----
-
     /// The server is lost, or must be given up. What was drained is fed all the same.
     fn lose(&mut self, loss: Loss) {
         if self.loss.is_some() {
@@ -433,27 +170,6 @@ impl Relay {
         self.spool.lose_open();
         self.loss = Some(loss);
     }
-
-    fn close_if_lost(&mut self) {
-        if self.loss.is_some() {
-            self.told_errors += 1;
-            self.closing = true;
-        }
-    }
-
-    fn tell_loss(&mut self, err_sequence_id: Option<u8>) {
-        let drained = self.spool.stats().drained;
-        let loss = self.loss.get_or_insert(Loss::ServerClosed);
-        match err_sequence_id {
-            Some(sequence_id) => self.client.send(&loss.err_packet(sequence_id, &self.told, drained)),
-            // Inside a packet an ERR would be read as row data: only the end of the connection can tell.
-            None => warn!("the client's connection is cut inside a packet of which a part was fed already"),
-        }
-        self.told_errors += 1;
-        self.closing = true;
-    }
-
-    // ---- keepalive ----
 
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> bool {
         if self.keepalive.poll_tick(cx).is_pending() {

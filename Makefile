@@ -1,0 +1,28 @@
+# What people and CI type. Every target does its own set-up.
+.PHONY: test lint demo bench setup
+
+CARGO ?= cargo
+
+# Formatting, lints, documentation, all tests.
+test: setup lint
+	$(CARGO) test --workspace --quiet
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
+	scripts/check-sans-io
+
+# A dump that dies of a slow sink, and the same one through Spillway.
+demo: setup
+	$(CARGO) build --release --quiet -p spillway
+	$(CARGO) run --release --quiet -p spillway-bench --bin demo
+
+# Ratios to direct connections, in one run. ARGS="--quick" for a short one.
+bench: setup
+	$(CARGO) build --release --quiet -p spillway
+	$(CARGO) run --release --quiet -p spillway-bench --bin bench -- $(ARGS)
+
+# Installs the Debian packages that are missing, or says which.
+setup:
+	@scripts/setup

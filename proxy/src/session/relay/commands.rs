@@ -1,0 +1,148 @@
+//! From the client to the server: commands, as far as they may go.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use spillway_protocol::{
+    Command, LockEffect, RequestEvent, ResponseForm, encode_err, encode_packet, lock_effect,
+};
+
+use super::super::client::Route;
+use super::super::loss::Loss;
+use super::{Relay, RelayEnd};
+
+/// Responses that a client may have outstanding. Drivers pipeline hundreds; what goes beyond waits in the socket.
+const MAX_OUTSTANDING: usize = 4096;
+
+impl Relay {
+    pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
+        let mut progress = self.take_commands();
+        match self.client.poll_read(cx) {
+            Poll::Ready(Ok(n)) if n > 0 => {
+                self.take_commands();
+                progress = true;
+            }
+            Poll::Ready(end) => return Err(self.on_client_end(end.err())),
+            Poll::Pending => {}
+        }
+        Ok(progress)
+    }
+
+    fn on_client_end(&mut self, error: Option<io::Error>) -> RelayEnd {
+        let between = self.spool.pending() == 0 && self.client.reader.is_between_commands();
+        if self.quitting || between && error.is_none() {
+            RelayEnd::ClientLeft
+        } else {
+            RelayEnd::ClientGone(error)
+        }
+    }
+
+    /// Takes commands from the client's inbox as far as they may go.
+    fn take_commands(&mut self) -> bool {
+        let mut progress = false;
+        while self.backend.takes_commands() && !self.closing {
+            let event = match self.client.announced.take() {
+                Some(command) => Some(RequestEvent::Start(command)),
+                None => {
+                    let step = self.client.reader.advance(&self.client.inbox);
+                    if step.consumed == 0 && step.event.is_none() {
+                        break;
+                    }
+                    if matches!(self.client.route, Route::Forward(_)) {
+                        self.backend.forward(&self.client.inbox[..step.consumed]);
+                    }
+                    self.client.inbox.advance(step.consumed);
+                    step.event
+                }
+            };
+            if let Some(RequestEvent::Start(command)) = event
+                && !self.may_start()
+            {
+                self.client.announced = Some(command);
+                break;
+            }
+            progress = true;
+            match event {
+                Some(RequestEvent::Start(command)) => self.start(command),
+                Some(RequestEvent::Continuation) => self.on_continuation(),
+                Some(RequestEvent::End { sequence_id }) => self.on_command_end(sequence_id),
+                Some(RequestEvent::FileEnd { .. }) | None => {}
+            }
+        }
+        progress
+    }
+
+    fn may_start(&self) -> bool {
+        self.spool.pending() < MAX_OUTSTANDING && (self.loss.is_some() || !self.backend.holds_commands())
+    }
+
+    fn start(&mut self, command: Command) {
+        self.client.route = if command == Command::QUIT {
+            self.quitting = true;
+            Route::Forward(None)
+        } else if self.loss.is_some() || self.farewell.is_some() {
+            Route::Lost
+        } else {
+            match command.response_form() {
+                None => Route::Refuse(command),
+                Some(ResponseForm::None) => Route::Forward(None),
+                Some(form) => {
+                    // The sequence id is right for a command of one packet, and set anew when a longer one ends.
+                    let id = self.spool.open(1);
+                    self.backend.begin(command, form, id);
+                    Route::Forward(Some(id))
+                }
+            }
+        };
+    }
+
+    fn on_continuation(&mut self) {
+        if self.backend.is_authenticating() {
+            self.client.route = Route::Forward(None);
+        } else {
+            self.lose(Loss::Client("a packet that begins no command"));
+            self.client.route = Route::Lost;
+        }
+    }
+
+    fn on_command_end(&mut self, sequence_id: u8) {
+        let next = sequence_id.wrapping_add(1);
+        match self.client.route {
+            Route::Forward(Some(id)) => {
+                self.spool.set_first_sequence_id(id, next);
+                self.note_locks();
+            }
+            Route::Forward(None) => {}
+            Route::Refuse(command) => {
+                let message = format!("spillway: {command} is not known and was not forwarded");
+                self.spool.answer(encode_err(next, 1047, Some(b"08S01"), &message));
+            }
+            Route::Lost => self.answer_lost(next),
+        }
+    }
+
+    /// The server was lost before this command came.
+    fn answer_lost(&mut self, sequence_id: u8) {
+        let packet = match (&self.farewell, &self.loss) {
+            (Some(payload), _) => encode_packet(sequence_id, payload),
+            (None, Some(loss)) => loss.err_packet_for_next(sequence_id, &self.told),
+            (None, None) => return,
+        };
+        self.loss.get_or_insert(Loss::ServerClosed);
+        self.spool.answer(packet);
+    }
+
+    fn note_locks(&mut self) {
+        let [first, text @ ..] = self.client.reader.prefix() else {
+            return;
+        };
+        if *first == Command::QUERY.0 {
+            match lock_effect(text) {
+                LockEffect::Takes => self.holds_locks = true,
+                LockEffect::Releases => self.holds_locks = false,
+                LockEffect::None => {}
+            }
+        }
+    }
+}

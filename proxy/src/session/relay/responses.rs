@@ -1,0 +1,158 @@
+//! From the server to the client: drained into the spool, fed out of it.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use spillway_protocol::{Command, HEADER_LEN, ResponseEnd, StatusFlags, err_code, err_message};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::super::backend::{BackendEvent, OwnCommand};
+use super::super::keepalive::numbers_of_row;
+use super::super::loss::Loss;
+use super::Relay;
+use crate::spool::Feed;
+
+impl Relay {
+    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.loss.is_some() {
+            return false;
+        }
+        match self.backend.poll_drain(cx, &mut self.spool) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0)) => {
+                self.lose(Loss::ServerClosed);
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                self.lose(Loss::Server(error));
+                true
+            }
+            Poll::Ready(Ok(_)) => {
+                self.on_drained();
+                true
+            }
+        }
+    }
+
+    fn on_drained(&mut self) {
+        loop {
+            match self.backend.next_event(&mut self.spool) {
+                Ok(Some(event)) => self.on_backend_event(event),
+                Ok(None) => return,
+                Err(error) => return self.lose(error.into()),
+            }
+        }
+    }
+
+    fn on_backend_event(&mut self, event: BackendEvent) {
+        match event {
+            BackendEvent::ClientResponse { command, end } => self.on_client_response(command, end),
+            BackendEvent::OwnResponse { own, end, packets } => self.on_own_response(&own, end, &packets),
+            BackendEvent::LocalInfile => {
+                // What the client has sent behind this command, the server takes for the file.
+                if self.backend.client_responses() > 1 || !self.client.reader.expect_file() {
+                    self.lose(Loss::Client("commands behind a LOAD DATA LOCAL INFILE that is not answered"));
+                }
+            }
+            BackendEvent::Farewell(payload) => {
+                let message = String::from_utf8_lossy(err_message(&payload)).into_owned();
+                warn!(code = err_code(&payload), message, "the server is ending the idle session");
+                self.farewell = Some(payload);
+            }
+        }
+    }
+
+    fn on_client_response(&mut self, command: Command, end: ResponseEnd) {
+        if let ResponseEnd::Status(Some(status)) = end {
+            self.in_transaction = status.contains(StatusFlags::IN_TRANS);
+        }
+        let wiped = matches!(command, Command::CHANGE_USER | Command::RESET_CONNECTION);
+        if wiped && matches!(end, ResponseEnd::Status(_)) {
+            self.holds_locks = false;
+            self.send_session_init();
+        }
+    }
+
+    fn on_own_response(&mut self, own: &OwnCommand, end: ResponseEnd, packets: &[u8]) {
+        match (own, end) {
+            (OwnCommand::SessionInit(sql), ResponseEnd::Error(code)) => {
+                let payload = packets.get(HEADER_LEN..).unwrap_or_default();
+                let message = String::from_utf8_lossy(err_message(payload)).into_owned();
+                warn!(sql, code, message, "the server refused a session-init statement; going on without it");
+            }
+            (OwnCommand::IdleTimeouts(_), ResponseEnd::Status(_)) => {
+                let timeouts = numbers_of_row(packets, self.login.capabilities);
+                debug!(?timeouts, "idle timeouts of the server");
+                self.keepalive.respect(&timeouts);
+            }
+            (OwnCommand::IdleTimeouts(_), ResponseEnd::Error(code)) => {
+                debug!(code, "the server does not tell its idle timeouts");
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn send_session_init(&mut self) {
+        for sql in &self.session_init {
+            self.backend.send_own(OwnCommand::SessionInit(sql.clone()));
+        }
+    }
+
+    pub(super) fn poll_feed(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut progress = match self.client.poll_flush(cx) {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => return Ok(false),
+        };
+        while !self.closing {
+            match self.spool.feed() {
+                Feed::Data(bytes) => match self.client.poll_feed(cx, bytes) {
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(written) => {
+                        self.spool.consume(written?);
+                        // One write, then the drain has its turn again.
+                        return Ok(true);
+                    }
+                    Poll::Pending => return Ok(progress),
+                },
+                Feed::Complete => {
+                    self.spool.finish_front();
+                    self.last_fed = Instant::now();
+                }
+                Feed::Answer(packets) => {
+                    self.client.send(&packets);
+                    self.spool.finish_front();
+                    // The first command after a loss was answered: the session ends with it.
+                    self.close_if_lost();
+                }
+                Feed::Lost { err_sequence_id } => self.tell_loss(err_sequence_id),
+                Feed::Wait => break,
+                Feed::Idle => break,
+            }
+            progress = true;
+        }
+        if let Poll::Ready(flushed) = self.client.poll_flush(cx) {
+            progress |= flushed?;
+        }
+        Ok(progress)
+    }
+
+    fn close_if_lost(&mut self) {
+        if self.loss.is_some() {
+            self.told_errors += 1;
+            self.closing = true;
+        }
+    }
+
+    fn tell_loss(&mut self, err_sequence_id: Option<u8>) {
+        let drained = self.spool.stats().drained;
+        let loss = self.loss.get_or_insert(Loss::ServerClosed);
+        match err_sequence_id {
+            Some(sequence_id) => self.client.send(&loss.err_packet(sequence_id, &self.told, drained)),
+            // Inside a packet an ERR would be read as row data: only the end of the connection can tell.
+            None => warn!("the client's connection is cut inside a packet of which a part was fed already"),
+        }
+        self.told_errors += 1;
+        self.closing = true;
+    }
+}
