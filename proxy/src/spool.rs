@@ -374,7 +374,9 @@ impl Spool {
     }
 
     fn recycle(&mut self, buffer: Buffer) {
-        if self.spare.is_none() && buffer.len() == self.next_block_len {
+        // A block that was forced beyond the allowance must not stay as one to be filled.
+        let within = self.memory.blocks() <= self.memory.allowance();
+        if self.spare.is_none() && within && buffer.len() == self.next_block_len {
             self.spare = Some(buffer);
         } else {
             self.memory.shrink(buffer.len() as u64);

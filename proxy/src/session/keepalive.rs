@@ -7,13 +7,15 @@ use std::time::Duration;
 use spillway_protocol::{Capabilities, HEADER_LEN, PacketHeader, split_lenenc_int};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The timeouts that end an idle session, by MySQL's names.
-const MYSQL_TIMEOUTS: &str = "SELECT @@session.wait_timeout, @@global.wait_timeout";
+/// The timeouts that end an idle session, by MySQL's names. The derived table makes the server forget the warnings of
+/// a session-init statement that it refused: a statement without a table keeps them for the client's SHOW WARNINGS.
+const MYSQL_TIMEOUTS: &str =
+    "SELECT @@session.wait_timeout, @@global.wait_timeout FROM (SELECT 1) AS forget_warnings";
 
 /// MariaDB has more of them, for sessions that idle inside a transaction (from 10.3 on).
 const MARIADB_TIMEOUTS: &str = "SELECT @@session.wait_timeout, @@global.wait_timeout, \
      @@session.idle_transaction_timeout, @@session.idle_readonly_transaction_timeout, \
-     @@session.idle_write_transaction_timeout";
+     @@session.idle_write_transaction_timeout FROM (SELECT 1) AS forget_warnings";
 
 /// The statement that asks for a server's idle timeouts, in seconds; 0 means none.
 pub(crate) fn timeouts_statement(is_mariadb: bool) -> &'static str {

@@ -20,7 +20,7 @@ const ER_NET_PACKETS_OUT_OF_ORDER: u16 = 1156;
 pub(crate) struct Told {
     /// The server, by the name that messages give it.
     pub(crate) upstream: String,
-    /// The client is of MariaDB's library, which takes no error codes of the client's range (2000 to 2999) from a
+    /// The client is of MariaDB's library, which takes no error codes of its own (2001 to 2061, 5001 to 5026) from a
     /// server any more: of such an ERR packet it shows nothing but "Received malformed packet" (tried: 10.11.19).
     pub(crate) by_libmariadb: bool,
 }

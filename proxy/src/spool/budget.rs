@@ -39,8 +39,9 @@ impl MemoryBudget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// What blocks may take. An eighth is kept back for newcomers' floors.
     fn free(&self) -> u64 {
-        self.limit.saturating_sub(self.used())
+        (self.limit - self.limit / 8).saturating_sub(self.used())
     }
 
     fn take(&self, len: u64) -> bool {
@@ -52,8 +53,8 @@ impl MemoryBudget {
 /// One session's part of a [`MemoryBudget`]; given back on drop.
 ///
 /// How much a session may take depends on what is free: never more than the others leave. So the first session gets
-/// all of its share, fifty get a fiftieth each, and a newcomer always finds something (the "dynamic threshold" of
-/// shared-memory switches).
+/// all of its share, and the more there are, the less each may take (the "dynamic threshold" of shared-memory
+/// switches). Who holds more than that moves it to disk. An eighth is kept back, so that a newcomer finds its floor.
 #[derive(Debug)]
 pub(crate) struct MemoryShare {
     budget: Arc<MemoryBudget>,
@@ -196,8 +197,8 @@ mod tests {
             }
         }
         assert!(budget.used() <= 64 * MIB);
-        let mut newcomer = budget.share().unwrap();
-        assert!(newcomer.try_grow(256 * 1024), "{} of {} used", budget.used(), 64 * MIB);
+        let newcomers: Vec<_> = (0..50).map_while(|_| budget.share()).collect();
+        assert_eq!(newcomers.len(), 50, "{} of {} used", budget.used(), 64 * MIB);
     }
 
     #[test]

@@ -25,6 +25,11 @@ fn byte_at(position: u64) -> u8 {
 
 /// Drains up to `len` bytes into `id`; returns how many there was room for.
 fn drain(spool: &mut Spool, id: ResponseId, position: u64, len: usize) -> usize {
+    drain_packets(spool, id, position, len, 1)
+}
+
+/// The same, where every packet ends at a multiple of `packet_len`.
+fn drain_packets(spool: &mut Spool, id: ResponseId, position: u64, len: usize, packet_len: u64) -> usize {
     let mut done = 0;
     while done < len {
         let Some(room) = spool.room() else { break };
@@ -33,8 +38,8 @@ fn drain(spool: &mut Spool, id: ResponseId, position: u64, len: usize) -> usize 
             *byte = byte_at(position + (done + i) as u64);
         }
         spool.filled(n);
-        spool.append(id, n, 0, 1);
         done += n;
+        spool.append(id, n, (position + done as u64) % packet_len, 1);
     }
     done
 }
@@ -136,6 +141,30 @@ async fn at_the_limits_the_drain_waits_and_nothing_is_lost() {
     assert!(waited > 0, "the limit was never reached");
 }
 
+/// The front's last packet ends in a block that is on disk, and memory is full of later blocks.
+#[tokio::test]
+async fn a_packet_across_blocks_does_not_stick_at_the_limits() {
+    let (_dir, _disk, memory, mut spool) = spool(2 * MIB, 8 * MIB);
+    let id = spool.open(1);
+    let (mut drained, mut fed, total) = (0, 0, 64 * MIB);
+    while fed < total {
+        while drained < total {
+            let n = drain_packets(&mut spool, id, drained, (total - drained).min(MIB) as usize, 7_700);
+            drained += n as u64;
+            turn(&mut spool).await;
+            if n == 0 {
+                break;
+            }
+        }
+        if drained == total {
+            spool.complete(id);
+        }
+        until_feedable(&mut spool).await;
+        feed(&mut spool, &mut fed, 500_000);
+        assert!(memory.used() <= 3 * MIB + MIB / 4, "{} bytes of memory", memory.used());
+    }
+}
+
 #[tokio::test]
 async fn a_disk_that_fails_leaves_the_session_in_memory() {
     let (dir, _disk, _memory, mut spool) = spool(4 * MIB, u64::MAX);
@@ -191,14 +220,14 @@ proptest! {
 
     /// Random drains, feeds, turns and responses: what comes out is what went in.
     #[test]
-    fn bytes_out_are_bytes_in(ops in prop::collection::vec((0u8..4, 1usize..700_000), 1..120), disk: bool) {
+    fn bytes_out_are_bytes_in(ops in prop::collection::vec((0u8..4, 1usize..700_000), 1..120), disk: bool, packet_len in 1u64..200_000) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let (_dir, _budget, _memory, mut spool) = spool(MIB, if disk { u64::MAX } else { 0 });
             let mut open = spool.open(1);
             let (mut drained, mut fed) = (0, 0);
             for (op, len) in ops {
                 match op {
-                    0 | 1 => drained += drain(&mut spool, open, drained, len) as u64,
+                    0 | 1 => drained += drain_packets(&mut spool, open, drained, len, packet_len) as u64,
                     2 => {
                         feed(&mut spool, &mut fed, len);
                     }

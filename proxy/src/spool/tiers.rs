@@ -65,29 +65,31 @@ impl Spool {
         if self.stats.spooled == 0 {
             return;
         }
-        let (mut last, mut ahead) = (None, 0);
-        let chunks = self.responses.iter().flat_map(|response| &response.chunks);
-        let mut wanted = Vec::new();
-        for number in chunks.map(|chunk| chunk.block).take(SCAN) {
-            if last.replace(number) == Some(number) {
-                continue;
-            }
-            if matches!(self.blocks[(number - self.first_block) as usize].state, BlockState::OnDisk(_)) {
-                wanted.push((number, ahead == 0));
-            }
-            ahead += 1;
-            if ahead == READ_AHEAD {
-                break;
-            }
-        }
-        for (number, urgent) in wanted {
-            if !self.begin_read(number, urgent) {
+        let front = self.responses.front();
+        let stuck = front.is_some_and(|front| {
+            let feedable = front.feedable(|number| self.is_loaded(number));
+            feedable.len == 0 && feedable.waits
+        });
+        let mut urgent = stuck && self.reads.is_empty();
+        for number in self.next_blocks() {
+            if matches!(self.blocks[(number - self.first_block) as usize].state, BlockState::OnDisk(_))
+                && !self.begin_read(number, std::mem::take(&mut urgent))
+            {
                 break;
             }
         }
     }
 
-    /// Begins to read one block. Denied if memory is short, unless the feed stands still without it.
+    /// The blocks that the feed comes to next, in its order.
+    fn next_blocks(&self) -> Vec<u64> {
+        let chunks = self.responses.iter().flat_map(|response| &response.chunks);
+        let mut blocks: Vec<u64> = chunks.map(|chunk| chunk.block).take(SCAN).collect();
+        blocks.dedup();
+        blocks.truncate(READ_AHEAD);
+        blocks
+    }
+
+    /// Begins to read one block. Denied if memory is short, unless it is urgent: the feed stands still without it.
     fn begin_read(&mut self, number: u64, urgent: bool) -> bool {
         let index = (number - self.first_block) as usize;
         let BlockState::OnDisk(extent) = &self.blocks[index].state else {
