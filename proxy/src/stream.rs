@@ -1,6 +1,7 @@
 //! A byte stream to a client or a server: TCP or a Unix socket.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -42,14 +43,28 @@ impl Stream {
         }
     }
 
-    /// Returns when the peer has gone. Never, if it has sent bytes that nobody reads.
+    /// Returns when the peer has gone without a word. Never, if it has sent bytes: whoever reads them will find out.
     pub(crate) async fn gone(&self) {
-        let ready = match self {
-            Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
-            Self::Unix(stream) => stream.ready(Interest::READABLE).await,
-        };
-        if ready.is_ok_and(|ready| !ready.is_read_closed()) {
-            std::future::pending::<()>().await;
+        loop {
+            let ready = match self {
+                Self::Tcp(stream) => stream.ready(Interest::READABLE).await.map(drop),
+                Self::Unix(stream) => stream.ready(Interest::READABLE).await.map(drop),
+            };
+            let mut byte = [MaybeUninit::uninit()];
+            let peeked = ready.and_then(|()| match self {
+                Self::Tcp(stream) => {
+                    stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte))
+                }
+                Self::Unix(stream) => {
+                    stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte))
+                }
+            });
+            match peeked {
+                Ok(0) => return,
+                Ok(_) => std::future::pending::<()>().await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
         }
     }
 
@@ -90,5 +105,27 @@ impl AsyncWrite for Stream {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_peer_is_gone_when_it_hangs_up_in_silence() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let here = Stream::Unix(here);
+        assert!(timeout(Duration::from_millis(20), here.gone()).await.is_err());
+        drop(there);
+        here.gone().await;
+
+        let (here, mut there) = UnixStream::pair().unwrap();
+        there.write_all(b"GET / HTTP/1.1").await.unwrap();
+        drop(there);
+        assert!(timeout(Duration::from_millis(20), Stream::Unix(here).gone()).await.is_err());
     }
 }

@@ -40,6 +40,8 @@ pub(crate) struct Login {
 pub(crate) enum LoginError {
     #[error("the client went away before it had logged in ({0})")]
     ClientGone(PacketIoError),
+    #[error("the client does not speak the protocol: {0}")]
+    ClientBroken(PacketIoError),
     #[error("the client's answer to the greeting is not understood: {0}")]
     Client(HandshakeError),
     #[error("the server was lost during the login: {0}")]
@@ -224,10 +226,12 @@ async fn refuse_cleartext(client: &mut PacketStream, sequence_id: u8, plugin: &'
 }
 
 async fn client_packet(client: &mut PacketStream) -> Result<HandshakePacket, LoginError> {
-    timeout(LOGIN_TIMEOUT, client.read_packet())
-        .await
-        .map_err(|_| LoginError::TimedOut("client"))?
-        .map_err(LoginError::ClientGone)
+    timeout(LOGIN_TIMEOUT, client.read_packet()).await.map_err(|_| LoginError::TimedOut("client"))?.map_err(
+        |error| match error {
+            PacketIoError::Closed { received: 0 } | PacketIoError::Io(_) => LoginError::ClientGone(error),
+            _ => LoginError::ClientBroken(error),
+        },
+    )
 }
 
 #[cfg(test)]

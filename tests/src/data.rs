@@ -1,0 +1,4 @@
+//! What there is to dump.
+
+pub mod report;
+pub mod zoo;

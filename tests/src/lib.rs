@@ -1,0 +1,40 @@
+//! Real servers, real clients and real faults for Spillway's tests.
+//!
+//! A scenario (see `tests/tests/*.rs`) picks from these parts:
+//!
+//! - [`Server`]: a private MariaDB on a free port, gone with the test process however that ends;
+//! - [`spillway_bin`] and [`Spillway`]: the proxy under test, its log and its memory;
+//! - [`client`]: unmodified dump programs, with a time limit, and dumps made comparable;
+//! - [`sink`]: places for a dump to go to that are far too slow;
+//! - [`Fault`]: a network between proxy and server that cuts, resets and stalls;
+//! - [`Raw`]: a client that speaks the protocol by hand, for what no library offers;
+//! - [`data`]: the tables to dump.
+//!
+//! Nothing here sleeps in order to make a test pass: a test waits for a condition, with a limit ([`wait_until`]). Where
+//! a time is slept, the pause itself is the fault under test.
+
+pub mod binary;
+pub mod cc;
+pub mod client;
+pub mod data;
+pub mod fault;
+pub mod leash;
+pub mod log;
+pub mod process;
+pub mod raw;
+pub mod run;
+pub mod server;
+pub mod sink;
+pub mod spillway;
+pub mod template;
+pub mod wait;
+pub mod wire;
+
+pub use binary::spillway_bin;
+pub use client::Endpoint;
+pub use fault::Fault;
+pub use process::Finished;
+pub use raw::Raw;
+pub use server::Server;
+pub use spillway::{Spillway, SpoolOn};
+pub use wait::wait_until;

@@ -1,0 +1,359 @@
+//! A client that speaks the protocol by hand: it can stop reading where it likes, log in with any capabilities, send
+//! what no library would, and it checks every sequence number.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use socket2::{Domain, Socket, Type};
+
+use crate::server::{PASSWORD, USER};
+use crate::wire::{self, ErrPacket, Greeting, Reader, capability, command};
+
+/// A connection. Reads nothing but what it is asked to read: between two calls it is a stalled client.
+#[derive(Debug)]
+pub struct Raw {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    start: usize,
+    sequence: u8,
+    capabilities: u32,
+    greeting: Greeting,
+    /// Bytes read off the network so far.
+    pub received: u64,
+}
+
+/// An answer that is not a result set, or the end of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// OK, or the EOF that ends rows.
+    Ok {
+        /// Rows changed.
+        affected: u64,
+        /// Status flags.
+        status: u16,
+    },
+    /// ERR.
+    Err(ErrPacket),
+}
+
+impl End {
+    /// Whether another result follows.
+    pub fn more(&self) -> bool {
+        matches!(self, Self::Ok { status, .. } if status & MORE_RESULTS != 0)
+    }
+
+    /// The error, or a complaint that there is none.
+    pub fn err(self) -> Result<ErrPacket> {
+        match self {
+            Self::Err(error) => Ok(error),
+            Self::Ok { .. } => bail!("the result ended as if all were well"),
+        }
+    }
+
+    fn ok(self) -> Result<()> {
+        match self {
+            Self::Ok { .. } => Ok(()),
+            Self::Err(error) => bail!("error {} ({}): {}", error.code, error.state, error.message),
+        }
+    }
+}
+
+/// How a result starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// Rows of so many columns follow.
+    Columns(u64),
+    /// There are none.
+    End(End),
+}
+
+impl Raw {
+    /// Connects and logs in with the tests' account.
+    pub fn login(address: SocketAddr) -> Result<Self> {
+        Self::login_with(address, capability::USUAL, Some("test"))
+    }
+
+    /// Connects and logs in with just these capabilities.
+    pub fn login_with(address: SocketAddr, capabilities: u32, database: Option<&str>) -> Result<Self> {
+        let mut raw = Self::connect(address)?;
+        raw.capabilities = capabilities;
+        if database.is_some() {
+            raw.capabilities |= capability::CONNECT_WITH_DB;
+        }
+        let scramble = wire::native_scramble(PASSWORD, &raw.greeting.salt);
+        let response = wire::handshake_response(raw.capabilities, USER, &scramble, database);
+        raw.write_packet(&response)?;
+        let mut answer = raw.message()?;
+        if answer.first() == Some(&0xfe) {
+            let mut reader = Reader(&answer[1..]);
+            let plugin = reader.text()?;
+            ensure!(plugin == "mysql_native_password", "asked for the plugin {plugin}");
+            let salt = reader.0.strip_suffix(&[0]).unwrap_or(reader.0).to_vec();
+            raw.write_packet(&wire::native_scramble(PASSWORD, &salt))?;
+            answer = raw.message()?;
+        }
+        raw.end_of(&answer)?.ok().context("login")?;
+        Ok(raw)
+    }
+
+    /// Connects and reads the greeting, no more.
+    pub fn connect(address: SocketAddr) -> Result<Self> {
+        let mut raw = Self {
+            stream: connect_small(address)?,
+            buffer: Vec::new(),
+            start: 0,
+            sequence: 0,
+            capabilities: capability::USUAL,
+            greeting: Greeting {
+                version: String::new(),
+                id: 0,
+                capabilities: 0,
+                extended: 0,
+                salt: Vec::new(),
+                plugin: String::new(),
+            },
+            received: 0,
+        };
+        let payload = raw.message().context("the greeting")?;
+        if payload.first() == Some(&0xff) {
+            raw.end_of(&payload)?.ok().context("instead of a greeting")?;
+        }
+        raw.greeting = Greeting::parse(&payload)?;
+        Ok(raw)
+    }
+
+    /// The greeting.
+    pub fn greeting(&self) -> &Greeting {
+        &self.greeting
+    }
+
+    /// The socket, for what goes past the protocol.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Waits at most so long for each read.
+    pub fn set_limit(&self, limit: Duration) -> Result<()> {
+        Ok(self.stream.set_read_timeout(Some(limit))?)
+    }
+
+    /// Sends a command and reads nothing.
+    pub fn send(&mut self, command: u8, body: &[u8]) -> Result<()> {
+        self.sequence = 0;
+        let mut payload = Vec::with_capacity(body.len() + 1);
+        payload.push(command);
+        payload.extend_from_slice(body);
+        self.write_packet(&payload)
+    }
+
+    /// Sends a payload with the next sequence number, in pieces where it is longer than one packet may be.
+    pub fn write_packet(&mut self, payload: &[u8]) -> Result<()> {
+        let mut rest = payload;
+        loop {
+            let (piece, after) = rest.split_at(rest.len().min(LONGEST_PIECE));
+            let mut packet = u32::try_from(piece.len())?.to_le_bytes()[..3].to_vec();
+            packet.push(self.sequence);
+            packet.extend_from_slice(piece);
+            self.stream.write_all(&packet).context("sending a packet")?;
+            self.sequence = self.sequence.wrapping_add(1);
+            if piece.len() < LONGEST_PIECE {
+                return Ok(());
+            }
+            rest = after;
+        }
+    }
+
+    /// Expects the answer to another command: for a client that has sent several before it reads.
+    pub fn restart_sequence(&mut self) {
+        self.sequence = 1;
+    }
+
+    /// The payload of the next packet, as it is on the wire (one piece).
+    pub fn packet(&mut self) -> Result<Vec<u8>> {
+        let header = self.bytes(4)?;
+        let length = Reader(&header).int(3)?;
+        ensure!(
+            header[3] == self.sequence,
+            "packet out of order: number {} where {} was due",
+            header[3],
+            self.sequence
+        );
+        self.sequence = self.sequence.wrapping_add(1);
+        self.bytes(usize::try_from(length)?)
+    }
+
+    /// The payload of the next logical packet, all its pieces joined.
+    pub fn message(&mut self) -> Result<Vec<u8>> {
+        let mut message = self.packet()?;
+        let mut last = message.len();
+        while last == LONGEST_PIECE {
+            let piece = self.packet()?;
+            last = piece.len();
+            message.extend(piece);
+        }
+        Ok(message)
+    }
+
+    /// Asserts that the peer closes without another byte.
+    pub fn expect_closed(&mut self, limit: Duration) -> Result<()> {
+        ensure!(self.start == self.buffer.len(), "unread bytes are left");
+        self.set_limit(limit)?;
+        match self.stream.read(&mut [0; 1]) {
+            Ok(0) => Ok(()),
+            Ok(_) => bail!("another byte where the end was due"),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => Ok(()),
+            Err(error) => Err(error).context("waiting for the peer to close"),
+        }
+    }
+
+    /// Sends a statement and reads how its result starts, with the columns.
+    pub fn start(&mut self, statement: &str) -> Result<Head> {
+        self.send(command::QUERY, statement.as_bytes())?;
+        self.head()
+    }
+
+    /// Reads how a result starts, with the columns.
+    pub fn head(&mut self) -> Result<Head> {
+        let first = self.message()?;
+        match first.first() {
+            Some(0 | 0xff) => Ok(Head::End(self.end_of(&first)?)),
+            Some(0xfb) => bail!("LOCAL INFILE is not for this client"),
+            _ => {
+                let count = Reader(&first).length()?;
+                for _ in 0..count {
+                    self.message().context("a column")?;
+                }
+                if self.capabilities & capability::DEPRECATE_EOF == 0 {
+                    let end = self.message().context("the end of the columns")?;
+                    ensure!(end.first() == Some(&0xfe), "no EOF after the columns");
+                }
+                Ok(Head::Columns(count))
+            }
+        }
+    }
+
+    /// The next row, undecoded, or the end of the rows.
+    pub fn row(&mut self) -> Result<Result<Vec<u8>, End>> {
+        let payload = self.message()?;
+        Ok(match payload.first() {
+            Some(0xff) => Err(self.end_of(&payload)?),
+            Some(0xfe) if payload.len() < LONGEST_PIECE => Err(self.end_of(&payload)?),
+            _ => Ok(payload),
+        })
+    }
+
+    /// Reads the rows that are left, giving each to `row`; gives how they ended.
+    pub fn rows(&mut self, mut row: impl FnMut(&[u8])) -> Result<End> {
+        loop {
+            match self.row()? {
+                Ok(payload) => row(&payload),
+                Err(end) => return Ok(end),
+            }
+        }
+    }
+
+    /// Runs a statement; gives the rows of its (one) result as text, NULL as `NULL`.
+    pub fn query(&mut self, statement: &str) -> Result<Vec<Vec<String>>> {
+        let mut rows = Vec::new();
+        let head = self.start(statement).with_context(|| statement.to_owned())?;
+        let end = match head {
+            Head::End(end) => end,
+            Head::Columns(_) => loop {
+                match self.row()? {
+                    Err(end) => break end,
+                    Ok(payload) => {
+                        let fields = wire::text_row(&payload)?;
+                        rows.push(
+                            fields
+                                .into_iter()
+                                .map(|field| field.map_or_else(|| "NULL".into(), text))
+                                .collect(),
+                        );
+                    }
+                }
+            },
+        };
+        ensure!(!end.more(), "more results than one");
+        end.ok().with_context(|| statement.to_owned())?;
+        Ok(rows)
+    }
+
+    /// The first field of the first row.
+    pub fn value(&mut self, statement: &str) -> Result<String> {
+        let rows = self.query(statement)?;
+        rows.into_iter().next().and_then(|row| row.into_iter().next()).context("no row")
+    }
+
+    /// Runs a statement that gives no rows; gives the number of rows changed.
+    pub fn execute(&mut self, statement: &str) -> Result<u64> {
+        match self.start(statement)? {
+            Head::End(End::Ok { affected, .. }) => Ok(affected),
+            Head::End(End::Err(error)) => bail!("{statement}: {} {}", error.code, error.message),
+            Head::Columns(_) => bail!("{statement}: rows where none were due"),
+        }
+    }
+
+    /// Takes an OK, EOF or ERR packet apart.
+    pub fn end_of(&self, payload: &[u8]) -> Result<End> {
+        let mut reader = Reader(payload);
+        match reader.byte()? {
+            0xff => Ok(End::Err(ErrPacket::parse(payload)?)),
+            0xfe if self.capabilities & capability::DEPRECATE_EOF == 0 => {
+                reader.int(2)?;
+                Ok(End::Ok { affected: 0, status: u16::try_from(reader.int(2)?)? })
+            }
+            0 | 0xfe => {
+                let affected = reader.length()?;
+                reader.length()?;
+                Ok(End::Ok { affected, status: u16::try_from(reader.int(2)?)? })
+            }
+            _ => bail!("neither OK nor ERR: {}", payload[..payload.len().min(100)].escape_ascii()),
+        }
+    }
+
+    fn bytes(&mut self, count: usize) -> Result<Vec<u8>> {
+        let mut taken = Vec::with_capacity(count);
+        loop {
+            let piece = (count - taken.len()).min(self.buffer.len() - self.start);
+            taken.extend_from_slice(&self.buffer[self.start..self.start + piece]);
+            self.start += piece;
+            if taken.len() == count {
+                return Ok(taken);
+            }
+            self.buffer.resize(READ_SIZE, 0);
+            self.start = 0;
+            let size = self.stream.read(&mut self.buffer);
+            self.buffer.truncate(*size.as_ref().unwrap_or(&0));
+            let size = size.context("reading a packet")?;
+            self.received += u64::try_from(size)?;
+            if size == 0 {
+                bail!("the peer closed in the middle of a packet, or where one was due");
+            }
+        }
+    }
+}
+
+/// A connection with a small receive buffer, so that a stalled reader stalls the sender soon.
+fn connect_small(address: SocketAddr) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_recv_buffer_size(64 << 10)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.set_write_timeout(Some(LIMIT))?;
+    socket
+        .connect_timeout(&address.into(), Duration::from_secs(10))
+        .with_context(|| format!("connecting to {address}"))?;
+    Ok(socket.into())
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().escape_ascii().to_string())
+}
+
+/// What one packet holds; a payload of just this length is followed by another piece.
+pub const LONGEST_PIECE: usize = 0xff_ffff;
+const READ_SIZE: usize = 64 << 10;
+const MORE_RESULTS: u16 = 8;
+const LIMIT: Duration = Duration::from_secs(60);

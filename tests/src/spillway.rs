@@ -1,0 +1,215 @@
+//! The proxy under test as a process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::binary::spillway_bin;
+use crate::client::{self, Endpoint};
+use crate::leash::Leash;
+use crate::log::Log;
+use crate::process::{self, Running};
+use crate::wait::wait_for;
+
+/// Where a [`Spillway`] keeps its spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpoolOn {
+    /// A directory on the machine's disk.
+    Disk,
+    /// A file system in memory of this many MiB, in a mount namespace of its own: no one else sees the mount, and it
+    /// is gone with the process. Needs root, or a kernel that lets users have a namespace.
+    Tmpfs(u32),
+    /// As `Tmpfs`, of the kind that takes no O_DIRECT and no limit.
+    Ramfs,
+}
+
+/// How a [`Spillway`] is to be started.
+#[derive(Debug)]
+pub struct Builder {
+    upstream: String,
+    listen: String,
+    spool: SpoolOn,
+    options: Vec<String>,
+}
+
+impl Builder {
+    /// Adds options to `spillway serve`.
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|&option| option.to_owned()));
+        self
+    }
+
+    /// Listens there and not on a free port of 127.0.0.1.
+    pub fn listen(mut self, listen: &str) -> Self {
+        listen.clone_into(&mut self.listen);
+        self
+    }
+
+    /// Spools there and not on disk.
+    pub fn spool(mut self, spool: SpoolOn) -> Self {
+        self.spool = spool;
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(self) -> Result<Spillway> {
+        let spool = tempfile::Builder::new().prefix("spillway-spool-").tempdir()?;
+        let leash = Leash::new(None, Some(spool.path()))?;
+        let mut command = self.command(spool.path());
+        let mut running = Running::start(&mut command)?;
+        let log = Log::collect(running.child.stderr.take().context("no stderr")?);
+        let output = Log::collect(running.child.stdout.take().context("no stdout")?);
+        let first = wait_for(START_LIMIT, "the line `listening on …`", || {
+            if let Some(line) = output.lines().first() {
+                return Ok(Some(line.clone()));
+            }
+            if let Some(status) = running.ended()? {
+                bail!("spillway ended with {status}");
+            }
+            Ok(None)
+        })
+        .with_context(|| format!("{command:?}\n{}", log.tail()))?;
+        let place = first.strip_prefix("listening on ").with_context(|| format!("first line {first:?}"))?;
+        let endpoint = match place.strip_prefix("unix:") {
+            Some(path) => Endpoint::Unix(path.into()),
+            None => Endpoint::Tcp(place.parse().with_context(|| first.clone())?),
+        };
+        Ok(Spillway { running, log, output, _leash: leash, spool, endpoint })
+    }
+
+    fn command(&self, spool: &Path) -> Command {
+        let mut command = match self.spool {
+            SpoolOn::Disk => client::clean(spillway_bin()),
+            SpoolOn::Tmpfs(mib) => mounted("tmpfs", &format!("size={mib}m"), spool),
+            SpoolOn::Ramfs => mounted("ramfs", "mode=700", spool),
+        };
+        command.args(["serve", "--upstream", &self.upstream, "--listen", &self.listen, "--spool-dir"]);
+        command.arg(spool).args(["--spool-min-free", "0"]).args(&self.options);
+        command
+    }
+}
+
+/// `spillway serve` under way. Dropping it kills it.
+#[derive(Debug)]
+pub struct Spillway {
+    running: Running,
+    log: Log,
+    output: Log,
+    _leash: Leash,
+    spool: tempfile::TempDir,
+    endpoint: Endpoint,
+}
+
+impl Spillway {
+    /// One that leads to `upstream` (a [`Endpoint`], a [`SocketAddr`], or text as `--upstream` takes it).
+    pub fn to(upstream: &(impl ToString + ?Sized)) -> Builder {
+        Builder {
+            upstream: upstream.to_string(),
+            listen: "127.0.0.1:0".to_owned(),
+            spool: SpoolOn::Disk,
+            options: Vec::new(),
+        }
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The TCP address where it listens.
+    pub fn address(&self) -> Result<SocketAddr> {
+        match &self.endpoint {
+            Endpoint::Tcp(address) => Ok(*address),
+            Endpoint::Unix(path) => bail!("listens on {}, not on TCP", path.display()),
+        }
+    }
+
+    /// Its log (stderr).
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Its stdout.
+    pub fn output(&self) -> &Log {
+        &self.output
+    }
+
+    /// Waits for a line of its log.
+    pub fn wait_for_log(&self, pattern: &str, limit: Duration) -> Result<String> {
+        self.log.wait_for(pattern, limit)
+    }
+
+    /// Waits for the end of the `count`-th session; gives its log line, with `drained=` and so on ([`crate::log::field`]).
+    pub fn wait_for_session_end(&self, count: usize, limit: Duration) -> Result<String> {
+        self.log.wait_for_nth("session ended", count, limit)
+    }
+
+    /// Its process number.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// The most memory that was resident so far.
+    pub fn peak_memory(&self) -> Result<u64> {
+        process::memory(self.pid(), "VmHWM")
+    }
+
+    /// The memory that is resident now.
+    pub fn memory(&self) -> Result<u64> {
+        process::memory(self.pid(), "VmRSS")
+    }
+
+    /// The spool directory as it sees it.
+    pub fn spool_dir(&self) -> &Path {
+        self.spool.path()
+    }
+
+    /// The spool directory as the test can see it, through the mount namespace of the process.
+    pub fn spool_dir_inside(&self) -> PathBuf {
+        let path = self.spool.path();
+        Path::new(&format!("/proc/{}/root", self.pid())).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Bytes that its spool files take on disk now.
+    pub fn spool_space(&self) -> Result<u64> {
+        process::open_file_space(self.pid(), self.spool.path())
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        process::send(self.pid(), signal)
+    }
+
+    /// Waits for its end.
+    pub fn wait_for_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.running.wait(limit).with_context(|| self.log.tail())
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.running.ended()?.is_none())
+    }
+}
+
+/// The binary in a mount namespace of its own with a file system at `dir`. Each step replaces the one before, so the
+/// process number is that of the proxy itself.
+fn mounted(kind: &str, options: &str, dir: &Path) -> Command {
+    let mut command = client::clean("unshare");
+    command.arg("--mount");
+    if !nix::unistd::getuid().is_root() {
+        command.arg("--map-root-user");
+    }
+    command.args(["--", "/bin/sh", "-c", MOUNT_SCRIPT, "mount", kind, options]).arg(dir).arg(spillway_bin());
+    command
+}
+
+const MOUNT_SCRIPT: &str = r#"
+mount -t "$1" -o "$2" "$1" "$3" || { echo "cannot mount a $1: run as root, or allow user namespaces" >&2; exit 1; }
+shift 3
+exec "$@"
+"#;
+const START_LIMIT: Duration = Duration::from_secs(20);
