@@ -310,3 +310,57 @@ proptest! {
         let _ = drive(&mut tracker, [bytes]);
     }
 }
+
+/// What a real server sent, see the file's first line.
+fn captures() -> impl Iterator<Item = (Capabilities, ResponseForm, &'static str, Vec<u8>)> {
+    include_str!("captures.txt").lines().filter(|line| !line.starts_with('#')).map(|line| {
+        let [capabilities, form, label, hex] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{line}")
+        };
+        let capabilities = u64::from_str_radix(&capabilities[2..], 16).unwrap();
+        let form = match form {
+            "Query" => ResponseForm::Query,
+            "Status" => ResponseForm::Status,
+            "Text" => ResponseForm::Text,
+            "FieldList" => ResponseForm::FieldList,
+            "Prepare" => ResponseForm::Prepare,
+            "Execute" => ResponseForm::Execute,
+            "Fetch" => ResponseForm::Fetch,
+            "Authentication" => ResponseForm::Authentication,
+            "Binlog" => ResponseForm::Binlog,
+            _ => panic!("{line}"),
+        };
+        let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap());
+        (Capabilities(capabilities), form, label, bytes.collect())
+    })
+}
+
+#[test]
+fn captured_responses_end_with_their_last_byte() {
+    let mut seen = 0;
+    for (capabilities, form, label, bytes) in captures() {
+        for size in [1, 3, 7, bytes.len()] {
+            let mut tracker = ResponseTracker::new(capabilities);
+            tracker.expect(form);
+            let events = drive(&mut tracker, bytes.chunks(size)).unwrap();
+            let ends = matches!(events[..], [(at, ResponseEvent::End(_))] if at == bytes.len());
+            assert!(ends, "{label} under {capabilities:?} in chunks of {size}: {events:?}");
+            assert!(tracker.is_idle());
+        }
+        seen += 1;
+    }
+    assert!(seen > 150, "{seen} captures");
+}
+
+#[test]
+fn captured_responses_end_one_by_one_when_pipelined() {
+    let all: Vec<_> = captures().collect();
+    for run in all.chunk_by(|a, b| a.0 == b.0) {
+        let mut tracker = ResponseTracker::new(run[0].0);
+        let stream: Vec<u8> = run.iter().flat_map(|(.., bytes)| bytes).copied().collect();
+        run.iter().for_each(|(_, form, ..)| tracker.expect(*form));
+        let events = drive(&mut tracker, stream.chunks(1000)).unwrap();
+        assert_eq!(events.len(), run.len());
+        assert!(tracker.is_idle());
+    }
+}
