@@ -1,0 +1,107 @@
+//! A client that takes answers as fast as they come and throws them away, or leaves them where they are.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use spillway_protocol::{
+    Capabilities, Command, ERR_HEADER, HEADER_LEN, PacketHeader, ResponseEnd, ResponseEvent, ResponseTracker,
+    encode_packet,
+};
+use spillway_tests::server::{PASSWORD, USER};
+use spillway_tests::wire::{self, Greeting, capability};
+
+/// A connection with the kernel's own buffer sizes. Between two calls it is a stalled client.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Connects and logs in with the tests' account.
+    pub fn login(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let mut client = Self { stream, buffer: vec![0; READ_SIZE] };
+        let greeting = Greeting::parse(&client.packet().context("the greeting")?)?;
+        let scramble = wire::native_scramble(PASSWORD, &greeting.salt);
+        let response = wire::handshake_response(capability::USUAL, USER, &scramble, None);
+        client.stream.write_all(&encode_packet(1, &response))?;
+        match client.packet().context("the answer to the login")?.as_slice() {
+            [0, ..] => Ok(client),
+            [ERR_HEADER, rest @ ..] => bail!("login: {}", rest.escape_ascii()),
+            _ => bail!("the login is answered neither by OK nor by ERR"),
+        }
+    }
+
+    /// Sends a statement, or several, and reads nothing.
+    pub fn send(&mut self, statement: &str) -> Result<()> {
+        let mut payload = vec![Command::QUERY.0];
+        payload.extend(statement.as_bytes());
+        Ok(self.stream.write_all(&encode_packet(0, &payload))?)
+    }
+
+    /// Reads the whole answer, giving each piece of it to `each`; gives its length.
+    pub fn read_answer(&mut self, mut each: impl FnMut(&[u8])) -> Result<u64> {
+        let mut tracker = ResponseTracker::new(Capabilities::PROTOCOL_41);
+        tracker.expect(Command::QUERY.response_form().context("COM_QUERY has an answer")?);
+        let mut total = 0;
+        loop {
+            let size = self.read(READ_SIZE)?;
+            let piece = &self.buffer[..size];
+            each(piece);
+            total += size as u64;
+            let step = tracker.advance(piece)?;
+            match step.event {
+                None => continue,
+                Some(ResponseEvent::End(ResponseEnd::Status(_))) if step.consumed == size => {
+                    return Ok(total);
+                }
+                Some(ResponseEvent::End(ResponseEnd::Error(code))) => {
+                    let end = &piece[..step.consumed];
+                    bail!("error {code}: …{}", end[end.len().saturating_sub(100)..].escape_ascii());
+                }
+                Some(event) => bail!("{event:?} with {} bytes behind it", size - step.consumed),
+            }
+        }
+    }
+
+    /// Runs a statement and throws its answer away.
+    pub fn execute(&mut self, statement: &str) -> Result<()> {
+        self.send(statement)?;
+        self.read_answer(|_| ()).with_context(|| statement.to_owned())?;
+        Ok(())
+    }
+
+    /// Reads `total` bytes without a look at them.
+    pub fn discard(&mut self, total: u64) -> Result<()> {
+        let mut left = total;
+        while left > 0 {
+            left -= self.read(usize::try_from(left).unwrap_or(READ_SIZE))? as u64;
+        }
+        Ok(())
+    }
+
+    /// At most so many bytes into the buffer.
+    fn read(&mut self, most: usize) -> Result<usize> {
+        let end = most.min(READ_SIZE);
+        let size = self.stream.read(&mut self.buffer[..end]).context("reading an answer")?;
+        ensure!(size > 0, "the peer closed in the middle of an answer");
+        Ok(size)
+    }
+
+    fn packet(&mut self) -> Result<Vec<u8>> {
+        let mut header = [0; HEADER_LEN];
+        self.stream.read_exact(&mut header)?;
+        let mut payload = vec![0; PacketHeader::decode(header).payload_len as usize];
+        self.stream.read_exact(&mut payload)?;
+        Ok(payload)
+    }
+}
+
+/// From 64 KiB to 4 MiB it makes no difference that shows (tried): the server is what takes the time.
+const READ_SIZE: usize = 256 << 10;
+const LIMIT: Duration = Duration::from_secs(120);

@@ -1,0 +1,126 @@
+//! `spillway serve` as it is measured.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::unistd::{SysconfVar, sysconf};
+use spillway_tests::log::{self, Log};
+use spillway_tests::process::{Running, memory};
+use spillway_tests::wait::wait_for;
+use spillway_tests::{Endpoint, Server, client};
+
+/// A proxy with the options that users have: none but the addresses. (The tests' own is not used because it would
+/// build the program, and knows no `SPILLWAY_BIN`.) Dropping it kills it.
+#[derive(Debug)]
+pub struct Proxy {
+    running: Running,
+    log: Log,
+    address: SocketAddr,
+    sessions: usize,
+}
+
+/// What a session's last log line tells.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    /// Bytes taken off the server.
+    pub drained: u64,
+    /// The most that waited for the client.
+    pub backlog_peak: u64,
+    /// The most of it on disk.
+    pub spooled_peak: u64,
+}
+
+impl Session {
+    /// From the line `session ended …`.
+    pub fn parse(line: &str) -> Result<Self> {
+        Ok(Self {
+            drained: log::field(line, "drained")?,
+            backlog_peak: log::field(line, "backlog_peak")?,
+            spooled_peak: log::field(line, "spooled_peak")?,
+        })
+    }
+}
+
+impl Proxy {
+    /// Starts `program` before `server` and waits until it listens.
+    pub fn start(program: &Path, server: &Server) -> Result<Self> {
+        let mut command = client::clean(program);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--upstream"]).arg(server.address().to_string());
+        let mut running = Running::start(&mut command)?;
+        let log = Log::collect(running.child.stderr.take().context("no stderr")?);
+        let output = Log::collect(running.child.stdout.take().context("no stdout")?);
+        let line = wait_for(LIMIT, "the line `listening on …`", || {
+            match (output.lines().first(), running.ended()?) {
+                (Some(line), _) => Ok(Some(line.clone())),
+                (None, Some(status)) => bail!("spillway ended with {status}"),
+                (None, None) => Ok(None),
+            }
+        })
+        .with_context(|| log.tail())?;
+        let place = line.strip_prefix("listening on ").with_context(|| line.clone())?;
+        let address = place.parse().with_context(|| line.clone())?;
+        Ok(Self { running, log, address, sessions: 0 })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// As clients take it.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::Tcp(self.address)
+    }
+
+    /// Waits for the end of one session more, and with it of all work that it left.
+    pub fn session_end(&mut self) -> Result<Session> {
+        self.sessions += 1;
+        Session::parse(&self.log.wait_for_nth("session ended", self.sessions, LIMIT)?)
+    }
+
+    /// CPU time of all its threads so far, in user mode and in the kernel.
+    pub fn cpu(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.running.pid());
+        let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
+        let ticks = cpu_ticks(&stat).with_context(|| format!("{path}: {stat}"))?;
+        let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no clock tick")?;
+        Ok(Duration::from_secs(ticks) / u32::try_from(per_second)?)
+    }
+
+    /// The most memory that was resident so far.
+    pub fn peak_memory(&self) -> Result<u64> {
+        memory(self.running.pid(), "VmHWM")
+    }
+}
+
+/// Fields 14 and 15; the second, the program's name, may hold anything but is in parentheses.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let fields = stat.rsplit_once(')')?.1;
+    fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum()
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_ticks_are_counted_behind_the_name() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 5 0 2 3 4";
+        assert_eq!(cpu_ticks(stat), Some(42));
+        let own = fs::read_to_string(format!("/proc/{}/stat", std::process::id())).unwrap();
+        assert!(cpu_ticks(&own).is_some());
+    }
+
+    #[test]
+    fn a_session_is_read_off_its_last_line() {
+        let line =
+            "INFO session ended reason=\"the client left\" drained=9 fed=9 backlog_peak=7 spooled_peak=5";
+        let session = Session::parse(line).unwrap();
+        assert_eq!((session.drained, session.backlog_peak, session.spooled_peak), (9, 7, 5));
+    }
+}
