@@ -24,7 +24,7 @@ const DEFAULT_SESSION_INIT: &str = "SET SESSION net_write_timeout = 86400";
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The server: HOST[:PORT], [IPV6]:PORT or unix:PATH; several are tried in this order
+    /// The server: HOST or HOST:PORT (IPv6 addresses in brackets) or unix:PATH; several are tried in this order
     #[arg(long, value_name = "SERVER", value_delimiter = ',', env = "SPILLWAY_UPSTREAM")]
     #[serde(deserialize_with = "one_or_many")]
     pub upstream: Option<Vec<Endpoint>>,
