@@ -104,12 +104,7 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        // Disk jobs: each session has a few blocks under way, and more threads than this make no disk faster.
-        .max_blocking_threads(32)
-        .build()
-        .context("cannot start the runtime")
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
 }
 
 /// A session needs two sockets and a file or more: the soft limit of 1024, kept low for programs that use select(2),

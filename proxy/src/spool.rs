@@ -17,6 +17,7 @@ mod tiers;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Sleep;
 
@@ -25,6 +26,9 @@ use budget::{DiskBudget, MemoryShare};
 use disk::{DiskTier, Extent, ReadJob, WriteJob};
 pub(crate) use response::ResponseId;
 use response::{End, Response};
+
+/// How long a drain that is denied room waits before it asks again, if nothing else happens.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// What the client half is to do next.
 pub(crate) enum Feed<'a> {
@@ -94,6 +98,8 @@ pub(crate) struct Spool {
     first_response: u64,
     /// Set while the disk is left alone after a failed write.
     paused: Option<Pin<Box<Sleep>>>,
+    /// Set while the drain is denied room, which may come back by what other sessions give back.
+    retry: Option<Pin<Box<Sleep>>>,
     /// Whether the log was told that the server is held back.
     held_back: bool,
     stats: SpoolStats,
@@ -116,6 +122,7 @@ impl Spool {
             responses: VecDeque::new(),
             first_response: 0,
             paused: None,
+            retry: None,
             held_back: false,
             stats: SpoolStats::default(),
         }
@@ -137,14 +144,16 @@ impl Spool {
 
     // ---- the drain's side ----
 
-    /// Where the backend's next bytes go. None at the limits: then the server has to wait.
-    pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
+    /// Where the backend's next bytes go. None at the limits: then the server has to wait, unless the bytes are
+    /// `needed`: those of an answer to the proxy itself, without which the session could not go on.
+    pub(crate) fn room(&mut self, needed: bool) -> Option<&mut [u8]> {
         // A read into the last few bytes of a block would not be worth its system call.
         if self.fill_block().is_some_and(|buffer| buffer.room().len() < buffer.len() / 16) {
             self.seal();
         }
-        if !self.filling && !self.begin_block() {
+        if !self.filling && !self.begin_block(needed || self.feed_needs_more() || self.disk_needs_more()) {
             self.note_held_back();
+            self.retry.get_or_insert_with(|| Box::pin(tokio::time::sleep(RETRY)));
             return None;
         }
         self.fill_block().map(Buffer::room)
@@ -189,6 +198,13 @@ impl Spool {
         }
     }
 
+    /// The client had its turn in the middle of the response: the server's next packet has this sequence id.
+    pub(crate) fn set_next_sequence_id(&mut self, id: ResponseId, sequence_id: u8) {
+        if let Some(response) = self.response(id) {
+            response.set_next_sequence_id(sequence_id);
+        }
+    }
+
     /// The next `len` unparsed bytes belong to `id`. The response's last `unfinished` bytes are of a packet that goes
     /// on; the packet before has the id `last_sequence_id`.
     pub(crate) fn append(&mut self, id: ResponseId, len: usize, unfinished: u64, last_sequence_id: u8) {
@@ -225,7 +241,7 @@ impl Spool {
     pub(crate) fn lose_open(&mut self) {
         for response in &mut self.responses {
             if matches!(response.end, End::Open) {
-                response.end = End::Lost;
+                response.lose();
             }
         }
     }
@@ -234,9 +250,11 @@ impl Spool {
     pub(crate) fn abandon(&mut self) {
         self.lose_open();
         self.responses.truncate(1);
-        if let Some(response) = self.responses.front_mut() {
-            response.chunks.clear();
-            response.end = End::Lost;
+        let Some(front) = self.responses.front_mut() else { return };
+        let whole = matches!(front.end, End::Complete) && front.chunks.is_empty();
+        if !whole && !matches!(front.end, End::Answered(_)) {
+            front.chunks.clear();
+            front.end = End::Lost;
         }
     }
 
@@ -259,11 +277,10 @@ impl Spool {
         let Some(response) = self.responses.front_mut() else {
             return Feed::Idle;
         };
-        let waits = feedable.waits;
         match &mut response.end {
             End::Answered(packets) => Feed::Answer(std::mem::take(packets)),
             End::Complete if response.chunks.is_empty() => Feed::Complete,
-            End::Lost if !waits => Feed::Lost { err_sequence_id: response.boundary() },
+            End::Lost if feedable.waits_for.is_none() => Feed::Lost { err_sequence_id: response.boundary() },
             _ => Feed::Wait,
         }
     }
@@ -319,15 +336,26 @@ impl Spool {
         }
     }
 
-    fn begin_block(&mut self) -> bool {
+    /// Whether the feed can go on only with bytes that are not drained yet: the end of a packet that it holds back.
+    fn feed_needs_more(&self) -> bool {
+        self.responses.front().is_some_and(|front| {
+            let feedable = front.feedable(|number| self.is_loaded(number));
+            matches!(front.end, End::Open) && feedable.len == 0 && feedable.waits_for.is_none()
+        })
+    }
+
+    /// Begins a block to be filled; a small one beyond what the session may hold if `needed`.
+    fn begin_block(&mut self, needed: bool) -> bool {
         // An eighth of what the session may hold: some to read into, some being written, some read ahead.
         let fair = (self.memory.allowance() / 8) as usize;
         let mut len = self.next_block_len;
         while len > MIN_BLOCK_LEN && len > fair {
             len /= 4;
         }
-        let Some(buffer) = self.take_buffer(len) else {
-            return false;
+        let buffer = match self.take_buffer(len).or_else(|| self.take_buffer(MIN_BLOCK_LEN)) {
+            Some(buffer) => buffer,
+            None if needed => self.force_buffer(MIN_BLOCK_LEN),
+            None => return false,
         };
         self.blocks.push_back(Block { state: BlockState::Loaded(buffer), unread: 0, returned: false });
         self.filling = true;
@@ -366,11 +394,20 @@ impl Spool {
     }
 
     fn take_buffer(&mut self, len: usize) -> Option<Buffer> {
-        if let Some(mut spare) = self.spare.take_if(|spare| spare.len() == len) {
-            spare.clear();
-            return Some(spare);
+        if let Some(mut spare) = self.spare.take() {
+            if spare.len() == len {
+                spare.clear();
+                return Some(spare);
+            }
+            self.memory.shrink(spare.len() as u64);
         }
         self.memory.try_grow(len as u64).then(|| Buffer::new(len))
+    }
+
+    /// A buffer beyond what the session may hold: the one without which it could not go on.
+    fn force_buffer(&mut self, len: usize) -> Buffer {
+        self.memory.force_grow(len as u64);
+        Buffer::new(len)
     }
 
     fn recycle(&mut self, buffer: Buffer) {

@@ -184,6 +184,7 @@ impl Server {
 }
 
 fn launch(root: &Path, options: &[&str]) -> Result<(Running, u16)> {
+    std::fs::create_dir_all(root.join("tmp"))?;
     for _ in 0..PORT_TRIES {
         // Free now; another may take it before the server does, which then ends and the next number is tried.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
@@ -192,6 +193,8 @@ fn launch(root: &Path, options: &[&str]) -> Result<(Running, u16)> {
         command
             .arg("--no-defaults")
             .arg(format!("--datadir={}", root.join("data").display()))
+            // A server that starts deletes the temporary tables that it finds, its neighbours' too.
+            .arg(format!("--tmpdir={}", root.join("tmp").display()))
             .arg(format!("--socket={}", root.join("s").display()))
             .arg(format!("--pid-file={}", root.join("pid").display()))
             .arg(format!("--port={port}"))

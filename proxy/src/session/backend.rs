@@ -37,8 +37,9 @@ pub(crate) enum OwnCommand {
 }
 
 impl OwnCommand {
-    fn packet(&self) -> (Command, Vec<u8>) {
-        let query = |sql: &str| (Command::QUERY, [&[Command::QUERY.0], sql.as_bytes()].concat());
+    fn packet(&self, query_attributes: bool) -> (Command, Vec<u8>) {
+        let head: &[u8] = if query_attributes { &[Command::QUERY.0, 0, 1] } else { &[Command::QUERY.0] };
+        let query = |sql: &str| (Command::QUERY, [head, sql.as_bytes()].concat());
         let (command, payload) = match self {
             Self::SessionInit(sql) => query(sql),
             Self::IdleTimeouts(sql) => query(sql),
@@ -71,6 +72,8 @@ pub(crate) struct BackendHalf {
     /// None once it was given up.
     stream: Option<Stream>,
     tracker: ResponseTracker,
+    /// The text of a COM_QUERY stands behind a count of attributes (0) and of their sets (1).
+    query_attributes: bool,
     outbox: BytesMut,
     pending: VecDeque<Pending>,
     /// Bytes of the response to an own command, or of an unsolicited packet.
@@ -86,6 +89,7 @@ impl BackendHalf {
         Self {
             stream: Some(stream),
             tracker: ResponseTracker::new(capabilities),
+            query_attributes: capabilities.contains(Capabilities::QUERY_ATTRIBUTES),
             outbox: BytesMut::new(),
             pending: VecDeque::new(),
             own_response: Vec::new(),
@@ -109,7 +113,7 @@ impl BackendHalf {
 
     /// Sends a command of the proxy's own. Only between two commands of the client's.
     pub(crate) fn send_own(&mut self, own: OwnCommand) {
-        let (command, packet) = own.packet();
+        let (command, packet) = own.packet(self.query_attributes);
         if let Some(form) = command.response_form() {
             self.tracker.expect(form);
         }
@@ -195,7 +199,8 @@ impl BackendHalf {
 
     /// One read into the spool. 0 means that the server has closed the connection.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, spool: &mut Spool) -> Poll<io::Result<usize>> {
-        let (Some(stream), Some(room)) = (&mut self.stream, spool.room()) else {
+        let own = !matches!(self.pending.front(), Some(Pending::Client { .. }));
+        let (Some(stream), Some(room)) = (&mut self.stream, spool.room(own)) else {
             return Poll::Pending;
         };
         let read = stream.poll_read_into(cx, room);

@@ -25,6 +25,10 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) enum Route {
     /// It goes to the server; the response, if there is one, has this id.
     Forward(Option<ResponseId>),
+    /// It is the client's part in an exchange that a command has begun, whose response has this id.
+    Continue(ResponseId),
+    /// It goes nowhere: it could have the client send a password in clear over a weaker transport.
+    RefuseCleartext,
     /// It goes nowhere; ERR 1047 answers it.
     Refuse(Command),
     /// It goes nowhere; the session is lost and says so.

@@ -31,6 +31,9 @@ pub(crate) struct Login {
     pub(crate) user: String,
     /// The client uses MariaDB's library, by its connection attributes.
     pub(crate) by_libmariadb: bool,
+    /// A COM_CHANGE_USER to an account with one of MySQL's SHA-2 plugins would get the password in clear, from a client
+    /// that takes its socket for safe. MariaDB's server has no such plugin.
+    pub(crate) may_expose_password: bool,
     /// Status flags of the OK packet that ended the login.
     pub(crate) status: Option<StatusFlags>,
 }
@@ -132,6 +135,7 @@ pub(crate) async fn log_in(
         server_version: String::from_utf8_lossy(greeting.server_version()).into_owned(),
         connection_id: greeting.connection_id(),
         user: String::from_utf8_lossy(response.user()).into_owned(),
+        may_expose_password: exposure.weaker && !greeting.is_mariadb(),
         by_libmariadb: response.attribute(b"_client_name") == Some(b"libmariadb"),
         status,
     })

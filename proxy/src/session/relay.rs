@@ -120,9 +120,10 @@ impl Relay {
             };
             let flushed = self.backend.poll_flush(cx).is_ready();
             let drained = self.poll_drain(cx);
-            if let Err(error) = self.spool.poll_disk(cx) {
+            let moved = self.spool.poll_disk(cx).unwrap_or_else(|error| {
                 self.lose(error.into());
-            }
+                true
+            });
             let fed = match self.poll_feed(cx) {
                 Ok(progress) => progress,
                 Err(error) => return Poll::Ready(RelayEnd::ClientGone(Some(error))),
@@ -131,7 +132,7 @@ impl Relay {
             if self.is_over() {
                 return Poll::Ready(self.end());
             }
-            if !(commands || flushed || drained || fed || ticked) {
+            if !(commands || flushed || drained || moved || fed || ticked) {
                 return Poll::Pending;
             }
         }

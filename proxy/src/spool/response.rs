@@ -38,8 +38,8 @@ pub(super) enum End {
 pub(super) struct Feedable {
     /// Bytes of the first chunk.
     pub(super) len: usize,
-    /// Whether more could be if a block were in memory that is not.
-    pub(super) waits: bool,
+    /// The block that is not in memory and without which no more can be.
+    pub(super) waits_for: Option<u64>,
 }
 
 /// One response.
@@ -70,6 +70,25 @@ impl Response {
     pub(super) fn set_first_sequence_id(&mut self, sequence_id: u8) {
         if !self.fed {
             self.next_sequence_id = sequence_id;
+        }
+    }
+
+    /// The client had its turn in the middle of the response: the server's next packet has this sequence id.
+    pub(super) fn set_next_sequence_id(&mut self, sequence_id: u8) {
+        if self.fed_since_boundary == 0 {
+            self.next_sequence_id = sequence_id;
+        }
+    }
+
+    /// The rest will never come: what is left ends with the last whole packet.
+    pub(super) fn lose(&mut self) {
+        self.end = End::Lost;
+        while let Some(chunk) = self.chunks.back_mut() {
+            if let Some((to_boundary, _)) = chunk.boundary {
+                chunk.len = to_boundary;
+                return;
+            }
+            self.chunks.pop_back();
         }
     }
 
@@ -106,28 +125,29 @@ impl Response {
     /// packet is too long to be held back.
     pub(super) fn feedable(&self, is_loaded: impl Fn(u64) -> bool) -> Feedable {
         let Some(first) = self.chunks.front() else {
-            return Feedable { len: 0, waits: false };
+            return Feedable { len: 0, waits_for: None };
         };
         let (mut loaded, mut limit) = (0, 0);
         let lost = matches!(self.end, End::Lost);
         for chunk in &self.chunks {
             if !is_loaded(chunk.block) {
-                return Feedable { len: limit, waits: true };
+                return Feedable { len: limit, waits_for: Some(chunk.block) };
             }
             if let Some((to_boundary, _)) = chunk.boundary {
                 limit = loaded + to_boundary;
             }
             loaded += chunk.len;
             if limit >= first.len {
-                return Feedable { len: first.len, waits: false };
+                return Feedable { len: first.len, waits_for: None };
             }
-            let unfinished = self.fed_since_boundary + (loaded - limit) as u64;
+            let before = if limit == 0 { self.fed_since_boundary } else { 0 };
+            let unfinished = before + (loaded - limit) as u64;
             if !lost && unfinished >= HOLD_BACK {
-                return Feedable { len: loaded.min(first.len), waits: false };
+                return Feedable { len: loaded.min(first.len), waits_for: None };
             }
         }
         let len = if matches!(self.end, End::Complete) { first.len } else { limit };
-        Feedable { len, waits: false }
+        Feedable { len, waits_for: None }
     }
 
     /// `len` bytes of the first chunk were fed. Returns its block.
@@ -199,6 +219,30 @@ mod tests {
         assert_eq!((response.feedable(LOADED).len, response.boundary()), (0, Some(5)));
         response.end = End::Complete;
         assert_eq!(response.feedable(LOADED).len, 30);
+    }
+
+    #[test]
+    fn a_short_write_does_not_let_the_tail_through() {
+        let mut response = Response::new(1);
+        response.append(0, 0, 1_000_000, 10_000, 1);
+        assert_eq!(response.feedable(LOADED).len, 990_000);
+        response.consume(200_000);
+        assert_eq!(response.feedable(LOADED).len, 790_000);
+        response.consume(790_000);
+        assert_eq!((response.feedable(LOADED).len, response.boundary()), (0, Some(2)));
+    }
+
+    #[test]
+    fn a_lost_response_waits_for_no_block_of_its_unfinished_packet() {
+        let mut response = Response::new(1);
+        response.append(0, 0, 1000, 400, 1);
+        for block in 1..9 {
+            response.append(block, 0, 1_000_000, 400 + block * 1_000_000, 1);
+        }
+        response.lose();
+        assert_eq!(response.feedable(|block| block == 0), Feedable { len: 600, waits_for: None });
+        response.consume(600);
+        assert_eq!((response.feedable(LOADED).len, response.boundary()), (0, Some(2)));
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn drain(spool: &mut Spool, id: ResponseId, position: u64, len: usize) -> usize 
 fn drain_packets(spool: &mut Spool, id: ResponseId, position: u64, len: usize, packet_len: u64) -> usize {
     let mut done = 0;
     while done < len {
-        let Some(room) = spool.room() else { break };
+        let Some(room) = spool.room(false) else { break };
         let n = room.len().min(len - done);
         for (i, byte) in room[..n].iter_mut().enumerate() {
             *byte = byte_at(position + (done + i) as u64);
@@ -165,6 +165,51 @@ async fn a_packet_across_blocks_does_not_stick_at_the_limits() {
     }
 }
 
+/// Packets about as long as what the feed holds back, in the least memory: every wait for the other side's move shows.
+#[tokio::test]
+async fn the_least_memory_is_enough_for_any_packet() {
+    for (memory, disk) in [(64, u64::MAX), (128, u64::MAX), (512, u64::MAX), (64, 0), (128, MIB)] {
+        for packet_len in [1, 20_000, 50_000, 64_000, 65_500, 80_000, 300_000] {
+            let (_dir, _disk, _memory, mut spool) = spool(memory * 1024, disk);
+            let id = spool.open(1);
+            let (mut drained, mut fed, total) = (0, 0, 2_400_000);
+            let mut idle = 0;
+            while fed < total {
+                let n = drain_packets(&mut spool, id, drained, (total - drained) as usize, packet_len) as u64;
+                drained += n;
+                if drained == total {
+                    spool.complete(id);
+                }
+                let fed_now = feed(&mut spool, &mut fed, 30_000);
+                idle = if n == 0 && fed_now == 0 { idle + 1 } else { 0 };
+                assert!(idle < 1000, "{memory} KiB, disk {disk}, packets of {packet_len}: {drained} {fed}");
+                turn(&mut spool).await;
+                if idle > 0 {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            }
+        }
+    }
+}
+
+/// The server never waits for a stalled client while the disk has room, however little memory there is.
+#[tokio::test]
+async fn the_least_memory_is_enough_to_drain_past_a_stalled_client() {
+    for packet_len in [1, 7_700, 65_500] {
+        let (_dir, _disk, _memory, mut spool) = spool(64 * 1024, u64::MAX);
+        let id = spool.open(1);
+        let (mut drained, total) = (0, 4_000_000);
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        while drained < total {
+            drained += drain_packets(&mut spool, id, drained, (total - drained) as usize, packet_len) as u64;
+            assert!(tokio::time::Instant::now() < deadline, "packets of {packet_len}: {drained} drained");
+            turn(&mut spool).await;
+        }
+        spool.complete(id);
+        assert_eq!(feed_all(&mut spool).await, total);
+    }
+}
+
 #[tokio::test]
 async fn a_disk_that_fails_leaves_the_session_in_memory() {
     let (dir, _disk, _memory, mut spool) = spool(4 * MIB, u64::MAX);
@@ -206,7 +251,7 @@ async fn many_small_responses_keep_their_order() {
 async fn a_lost_response_is_fed_to_its_last_whole_packet() {
     let (_dir, _disk, _memory, mut spool) = spool(16 * MIB, u64::MAX);
     let id = spool.open(1);
-    spool.room().unwrap()[..10].copy_from_slice(b"0123456789");
+    spool.room(false).unwrap()[..10].copy_from_slice(b"0123456789");
     spool.filled(10);
     spool.append(id, 10, 4, 7);
     spool.lose_open();

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::block::{Buffer, MAX_BLOCK_LEN};
+use super::block::MAX_BLOCK_LEN;
 use super::disk::{self, ReadBackError};
-use super::response::End;
+use super::response::Feedable;
 use super::{Block, BlockState, Spool};
 
 /// Blocks being written at a time. Two keep a disk busy; the others bridge its hiccups.
@@ -22,22 +22,28 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SCAN: usize = 64;
 
 impl Spool {
-    /// Moves blocks to and from the disk as far as it is time. Wakes the task when a job is done.
+    /// Moves blocks to and from the disk as far as it is time. True if that may have made room for the drain or bytes
+    /// for the feed. Wakes the task when a job is done, and while the drain is denied room, to try again.
     ///
     /// # Errors
     /// [`ReadBackError`] if a block is lost: every response that is not in memory whole ends as lost there.
-    pub(crate) fn poll_disk(&mut self, cx: &mut Context<'_>) -> Result<(), ReadBackError> {
-        if self.paused.as_mut().is_some_and(|pause| pause.as_mut().poll(cx).is_ready()) {
-            self.paused = None;
-        }
+    pub(crate) fn poll_disk(&mut self, cx: &mut Context<'_>) -> Result<bool, ReadBackError> {
+        let mut progress = false;
         loop {
+            for timer in [&mut self.paused, &mut self.retry] {
+                if timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+                    *timer = None;
+                    progress = true;
+                }
+            }
             self.read_ahead();
             self.spill();
             let wrote = self.poll_writes(cx)?;
             let read = self.poll_reads(cx)?;
             if !wrote && !read {
-                return Ok(());
+                return Ok(progress);
             }
+            progress = true;
         }
     }
 
@@ -60,32 +66,32 @@ impl Spool {
         debug_assert!(closed.is_ok());
     }
 
-    /// Begins to read the blocks that the feed needs next.
+    /// Begins to read the blocks that the feed needs next: the one that it stands still without in any case, others
+    /// as long as that leaves room to drain and to spill.
     fn read_ahead(&mut self) {
         if self.stats.spooled == 0 {
             return;
         }
-        let front = self.responses.front();
-        let stuck = front.is_some_and(|front| {
-            let feedable = front.feedable(|number| self.is_loaded(number));
-            feedable.len == 0 && feedable.waits
-        });
-        let mut urgent = stuck && self.reads.is_empty();
-        for number in self.next_blocks() {
-            if matches!(self.blocks[(number - self.first_block) as usize].state, BlockState::OnDisk(_))
-                && !self.begin_read(number, std::mem::take(&mut urgent))
-            {
+        let front = self.responses.front().map(|front| front.feedable(|number| self.is_loaded(number)));
+        if let Some(Feedable { len: 0, waits_for: Some(number) }) = front {
+            self.begin_read(number, true);
+        }
+        for number in self.next_on_disk() {
+            if !self.begin_read(number, false) {
                 break;
             }
         }
     }
 
-    /// The blocks that the feed comes to next, in its order.
-    fn next_blocks(&self) -> Vec<u64> {
+    /// The blocks on disk that the feed comes to next, in its order.
+    fn next_on_disk(&self) -> Vec<u64> {
         let chunks = self.responses.iter().flat_map(|response| &response.chunks);
         let mut blocks: Vec<u64> = chunks.map(|chunk| chunk.block).take(SCAN).collect();
         blocks.dedup();
-        blocks.truncate(READ_AHEAD);
+        blocks.truncate(2 * READ_AHEAD);
+        let state = |number: u64| &self.blocks[(number - self.first_block) as usize].state;
+        blocks.retain(|&number| matches!(state(number), BlockState::OnDisk(_)));
+        blocks.truncate(READ_AHEAD.saturating_sub(self.reads.len()));
         blocks
     }
 
@@ -96,12 +102,15 @@ impl Spool {
             return false;
         };
         let len = extent.len();
+        // One block to fill and one to write must still fit.
+        let kept_free = (2 * self.next_block_len) as u64;
+        let spacious = self.memory.blocks() + len as u64 + kept_free <= self.memory.allowance();
+        if !urgent && !spacious {
+            return false;
+        }
         let buffer = match self.take_buffer(len) {
             Some(buffer) => buffer,
-            None if urgent => {
-                self.memory.force_grow(len as u64);
-                Buffer::new(len)
-            }
+            None if urgent => self.force_buffer(len),
             None => return false,
         };
         if let BlockState::OnDisk(extent) = std::mem::replace(&mut self.blocks[index].state, BlockState::Gone)
@@ -114,6 +123,7 @@ impl Spool {
 
     fn poll_reads(&mut self, cx: &mut Context<'_>) -> Result<bool, ReadBackError> {
         let mut finished = false;
+        let mut lost = Ok(());
         for number in std::mem::take(&mut self.reads) {
             let block = &mut self.blocks[(number - self.first_block) as usize];
             let BlockState::Reading(job) = &mut block.state else {
@@ -133,11 +143,11 @@ impl Spool {
                 Err(error) => {
                     block.state = BlockState::Gone;
                     self.lose_block(number);
-                    return Err(error);
+                    lost = lost.and(Err(error));
                 }
             }
         }
-        Ok(finished)
+        lost.map(|()| finished)
     }
 
     /// Moves sealed blocks to disk, the newest first, while the session uses more than half of what it may: the other
@@ -172,6 +182,14 @@ impl Spool {
         }
     }
 
+    /// Whether the disk has room and stands still, because the feed needs at once whatever is in memory.
+    pub(super) fn disk_needs_more(&self) -> bool {
+        self.paused.is_none()
+            && self.writes.is_empty()
+            && self.disk.has_room(MAX_BLOCK_LEN)
+            && self.newest_spillable().is_none()
+    }
+
     /// The newest sealed block in memory that the feed does not need at once.
     fn newest_spillable(&self) -> Option<u64> {
         let front = self.responses.iter().find_map(|response| response.chunks.front())?.block;
@@ -184,6 +202,7 @@ impl Spool {
 
     fn poll_writes(&mut self, cx: &mut Context<'_>) -> Result<bool, ReadBackError> {
         let mut finished = false;
+        let mut lost = Ok(());
         for number in std::mem::take(&mut self.writes) {
             let index = (number - self.first_block) as usize;
             let BlockState::Writing(job) = &mut self.blocks[index].state else {
@@ -208,11 +227,11 @@ impl Spool {
                 Err(panic) => {
                     self.blocks[index].state = BlockState::Gone;
                     self.lose_block(number);
-                    return Err(ReadBackError::Job { number, source: panic });
+                    lost = lost.and(Err(ReadBackError::Job { number, source: panic }));
                 }
             }
         }
-        Ok(finished)
+        lost.map(|()| finished)
     }
 
     /// A block cannot be read back: what stood in it and behind it is lost.
@@ -220,7 +239,7 @@ impl Spool {
         for response in &mut self.responses {
             if let Some(at) = response.chunks.iter().position(|chunk| chunk.block == number) {
                 response.chunks.truncate(at);
-                response.end = End::Lost;
+                response.lose();
             }
         }
     }

@@ -49,7 +49,7 @@ impl Relay {
                     if step.consumed == 0 && step.event.is_none() {
                         break;
                     }
-                    if matches!(self.client.route, Route::Forward(_)) {
+                    if matches!(self.client.route, Route::Forward(_) | Route::Continue(_)) {
                         self.backend.forward(&self.client.inbox[..step.consumed]);
                     }
                     self.client.inbox.advance(step.consumed);
@@ -67,7 +67,8 @@ impl Relay {
                 Some(RequestEvent::Start(command)) => self.start(command),
                 Some(RequestEvent::Continuation) => self.on_continuation(),
                 Some(RequestEvent::End { sequence_id }) => self.on_command_end(sequence_id),
-                Some(RequestEvent::FileEnd { .. }) | None => {}
+                Some(RequestEvent::FileEnd { sequence_id }) => self.on_turn_end(sequence_id),
+                None => {}
             }
         }
         progress
@@ -83,6 +84,8 @@ impl Relay {
             Route::Forward(None)
         } else if self.loss.is_some() || self.farewell.is_some() {
             Route::Lost
+        } else if command == Command::CHANGE_USER && self.login.may_expose_password {
+            Route::RefuseCleartext
         } else {
             match command.response_form() {
                 None => Route::Refuse(command),
@@ -98,8 +101,10 @@ impl Relay {
     }
 
     fn on_continuation(&mut self) {
-        if self.backend.is_authenticating() {
-            self.client.route = Route::Forward(None);
+        if let (true, Route::Forward(Some(id)) | Route::Continue(id)) =
+            (self.backend.is_authenticating(), self.client.route)
+        {
+            self.client.route = Route::Continue(id);
         } else {
             self.lose(Loss::Client("a packet that begins no command"));
             self.client.route = Route::Lost;
@@ -114,11 +119,24 @@ impl Relay {
                 self.note_locks();
             }
             Route::Forward(None) => {}
+            Route::Continue(_) => self.on_turn_end(sequence_id),
+            Route::RefuseCleartext => {
+                let message = "spillway: COM_CHANGE_USER could send the password in clear from the client's Unix \
+                               socket on to the server's TCP connection: connect anew instead";
+                self.spool.answer(encode_err(next, 1251, Some(b"08004"), message));
+            }
             Route::Refuse(command) => {
                 let message = format!("spillway: {command} is not known and was not forwarded");
                 self.spool.answer(encode_err(next, 1047, Some(b"08S01"), &message));
             }
             Route::Lost => self.answer_lost(next),
+        }
+    }
+
+    /// The client has ended its part in the middle of a response.
+    fn on_turn_end(&mut self, sequence_id: u8) {
+        if let Route::Forward(Some(id)) | Route::Continue(id) = self.client.route {
+            self.spool.set_next_sequence_id(id, sequence_id.wrapping_add(1));
         }
     }
 
@@ -138,6 +156,8 @@ impl Relay {
             return;
         };
         if *first == Command::QUERY.0 {
+            // Under CLIENT_QUERY_ATTRIBUTES: no attributes, in one set.
+            let text = text.strip_prefix(&[0, 1]).unwrap_or(text);
             match lock_effect(text) {
                 LockEffect::Takes => self.holds_locks = true,
                 LockEffect::Releases => self.holds_locks = false,

@@ -127,7 +127,10 @@ impl Relay {
                 }
                 Feed::Lost { err_sequence_id } => self.tell_loss(err_sequence_id),
                 Feed::Wait => break,
-                Feed::Idle => break,
+                Feed::Idle => {
+                    self.closing = matches!(self.loss, Some(Loss::Shutdown));
+                    break;
+                }
             }
             progress = true;
         }
