@@ -352,7 +352,7 @@ impl Spool {
         while len > MIN_BLOCK_LEN && len > fair {
             len /= 4;
         }
-        let buffer = match self.take_buffer(len).or_else(|| self.take_buffer(MIN_BLOCK_LEN)) {
+        let buffer = match self.take_buffer(len) {
             Some(buffer) => buffer,
             None if needed => self.force_buffer(MIN_BLOCK_LEN),
             None => return false,

@@ -88,10 +88,9 @@ impl Spool {
         let chunks = self.responses.iter().flat_map(|response| &response.chunks);
         let mut blocks: Vec<u64> = chunks.map(|chunk| chunk.block).take(SCAN).collect();
         blocks.dedup();
-        blocks.truncate(2 * READ_AHEAD);
+        blocks.truncate(READ_AHEAD);
         let state = |number: u64| &self.blocks[(number - self.first_block) as usize].state;
         blocks.retain(|&number| matches!(state(number), BlockState::OnDisk(_)));
-        blocks.truncate(READ_AHEAD.saturating_sub(self.reads.len()));
         blocks
     }
 
