@@ -23,7 +23,9 @@ pub fn direct(arguments: &[String]) -> Result<Finished> {
 
 /// `spillway run OPTIONS --`, to which the caller adds the client's command; it spools into `spool`.
 pub fn command(spool: &Path, options: &[&str]) -> Command {
-    let mut command = client::clean(spillway_bin());
+    // Tests that run in the background may have been started with SIGINT ignored, which `run` would respect.
+    let mut command = client::clean("env");
+    command.arg("--default-signal=INT,QUIT,HUP,TERM").arg(spillway_bin());
     command.arg("run").arg("--spool-dir").arg(spool).args(["--spool-min-free", "0"]).args(options).arg("--");
     command
 }
