@@ -1,5 +1,5 @@
 # What people and CI type. Every target does its own set-up.
-.PHONY: test lint demo bench setup
+.PHONY: test lint demo bench setup tools
 
 CARGO ?= cargo
 
@@ -14,15 +14,19 @@ lint:
 	scripts/check-sans-io
 
 # A dump that dies of a slow sink, and the same one through Spillway.
-demo: setup
+demo: tools
 	$(CARGO) build --release --quiet -p spillway
 	$(CARGO) run --release --quiet -p spillway-bench --bin demo
 
 # Ratios to direct connections, in one run. ARGS="--quick" for a short one.
-bench: setup
+bench: tools
 	$(CARGO) build --release --quiet -p spillway
 	$(CARGO) run --release --quiet -p spillway-bench --bin bench -- $(ARGS)
 
-# Installs the Debian packages that are missing, or says which.
+# Installs the Debian packages that are missing, or says which, and fetches the MySQL that Debian's release lacks.
 setup:
 	@scripts/setup
+
+# The same without that MySQL.
+tools:
+	@scripts/setup --without-mysql9

@@ -64,6 +64,28 @@ pub fn clean(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// As [`clean`], with the words before the program that make it run elsewhere ([`Dns::prefix`](crate::Dns::prefix),
+/// [`Netns::prefix`](crate::Netns::prefix)).
+pub fn wrapped(prefix: &[OsString], program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let Some((first, rest)) = prefix.split_first() else { return clean(program) };
+    let mut command = clean(first);
+    command.args(rest).arg(program);
+    command
+}
+
+/// `command`, not started yet, run by way of such words.
+pub fn wrap(prefix: &[OsString], command: &Command) -> Command {
+    let mut wrapped = wrapped(prefix, command.get_program());
+    wrapped.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
+}
+
 /// `program` bound for `endpoint`, without an account.
 pub fn command(program: &str, endpoint: &Endpoint) -> Command {
     let mut command = clean(program);

@@ -3,10 +3,14 @@
 //! A scenario (see `tests/tests/*.rs`) picks from these parts:
 //!
 //! - [`Server`]: a private MariaDB on a free port, gone with the test process however that ends;
+//! - [`mysql9`]: the same with MySQL 9, and MySQL's own clients;
 //! - [`spillway_bin`] and [`Spillway`]: the proxy under test, its log and its memory;
 //! - [`client`]: unmodified dump programs, with a time limit, and dumps made comparable;
 //! - [`sink`]: places for a dump to go to that are far too slow;
 //! - [`Fault`]: a network between proxy and server that cuts, resets and stalls;
+//! - [`Stored`]: a proxy with stored credentials in such a network;
+//! - [`Dns`]: a name server that fails, is late or is dead;
+//! - [`Netns`]: a network of its own for a server, which then sees its clients come from another host;
 //! - [`Raw`]: a client that speaks the protocol by hand, for what no library offers;
 //! - [`data`]: the tables to dump.
 //!
@@ -17,24 +21,34 @@ pub mod binary;
 pub mod cc;
 pub mod client;
 pub mod data;
+pub mod dns;
 pub mod fault;
+pub mod handshakes;
 pub mod leash;
 pub mod log;
+mod mariadb;
+pub mod mounts;
+pub mod mysql9;
+pub mod netns;
 pub mod process;
 pub mod raw;
 pub mod run;
 pub mod server;
 pub mod sink;
 pub mod spillway;
-pub mod template;
+pub mod stored;
+mod template;
 pub mod wait;
 pub mod wire;
 
 pub use binary::spillway_bin;
 pub use client::Endpoint;
+pub use dns::Dns;
 pub use fault::Fault;
+pub use netns::Netns;
 pub use process::Finished;
 pub use raw::Raw;
 pub use server::Server;
 pub use spillway::{Spillway, SpoolOn};
+pub use stored::Stored;
 pub use wait::wait_until;

@@ -52,7 +52,7 @@ impl End {
         }
     }
 
-    fn ok(self) -> Result<()> {
+    pub fn ok(self) -> Result<()> {
         match self {
             Self::Ok { .. } => Ok(()),
             Self::Err(error) => bail!("error {} ({}): {}", error.code, error.state, error.message),
@@ -79,23 +79,46 @@ impl Raw {
     pub fn login_with(address: SocketAddr, capabilities: u32, database: Option<&str>) -> Result<Self> {
         let mut raw = Self::connect(address)?;
         raw.capabilities = capabilities;
+        raw.log_in(wire::NATIVE, USER, PASSWORD, database)?.ok().context("login")?;
+        Ok(raw)
+    }
+
+    /// Answers the greeting with an account and a plugin's name, and the server's wish for `mysql_native_password`
+    /// where it is another; gives what the server says in the end.
+    pub fn log_in(
+        &mut self,
+        plugin: &str,
+        user: &str,
+        password: &str,
+        database: Option<&str>,
+    ) -> Result<End> {
         if database.is_some() {
-            raw.capabilities |= capability::CONNECT_WITH_DB;
+            self.capabilities |= capability::CONNECT_WITH_DB;
         }
-        let scramble = wire::native_scramble(PASSWORD, &raw.greeting.salt);
-        let response = wire::handshake_response(raw.capabilities, USER, &scramble, database);
-        raw.write_packet(&response)?;
-        let mut answer = raw.message()?;
+        let scramble = wire::native_scramble(password, &self.greeting.salt);
+        let response = wire::handshake_response_of(plugin, self.capabilities, user, &scramble, database);
+        self.write_packet(&response)?;
+        self.end_of_login(password)
+    }
+
+    /// COM_CHANGE_USER.
+    pub fn change_user(&mut self, user: &str, password: &str, database: &str) -> Result<End> {
+        let scramble = wire::native_scramble(password, &self.greeting.salt);
+        self.send(command::CHANGE_USER, &wire::change_user(user, &scramble, database))?;
+        self.end_of_login(password)
+    }
+
+    fn end_of_login(&mut self, password: &str) -> Result<End> {
+        let mut answer = self.message()?;
         if answer.first() == Some(&0xfe) {
             let mut reader = Reader(&answer[1..]);
             let plugin = reader.text()?;
-            ensure!(plugin == "mysql_native_password", "asked for the plugin {plugin}");
+            ensure!(plugin == wire::NATIVE, "asked for the plugin {plugin}");
             let salt = reader.0.strip_suffix(&[0]).unwrap_or(reader.0).to_vec();
-            raw.write_packet(&wire::native_scramble(PASSWORD, &salt))?;
-            answer = raw.message()?;
+            self.write_packet(&wire::native_scramble(password, &salt))?;
+            answer = self.message()?;
         }
-        raw.end_of(&answer)?.ok().context("login")?;
-        Ok(raw)
+        self.end_of(&answer)
     }
 
     /// Connects and reads the greeting, no more.
@@ -146,6 +169,12 @@ impl Raw {
         payload.push(command);
         payload.extend_from_slice(body);
         self.write_packet(&payload)
+    }
+
+    /// Runs a command that is answered by OK or ERR.
+    pub fn run(&mut self, command: u8, body: &[u8]) -> Result<End> {
+        self.send(command, body)?;
+        self.end()
     }
 
     /// Sends a payload with the next sequence number, in pieces where it is longer than one packet may be.
@@ -293,6 +322,12 @@ impl Raw {
             Head::End(End::Err(error)) => bail!("{statement}: {} {}", error.code, error.message),
             Head::Columns(_) => bail!("{statement}: rows where none were due"),
         }
+    }
+
+    /// Reads an OK, EOF or ERR packet.
+    pub fn end(&mut self) -> Result<End> {
+        let payload = self.message()?;
+        self.end_of(&payload)
     }
 
     /// Takes an OK, EOF or ERR packet apart.

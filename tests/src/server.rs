@@ -1,5 +1,6 @@
-//! Private MariaDB servers.
+//! Private servers, of MariaDB here and of MySQL in [`mysql9`](crate::mysql9).
 
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -12,23 +13,27 @@ use nix::sys::signal::Signal;
 
 use crate::client::{self, Endpoint};
 use crate::leash::Leash;
+use crate::mariadb;
+use crate::netns::Netns;
 use crate::process::{self, Finished, Running};
-use crate::template;
+use crate::template::Template;
 use crate::wait::wait_for;
 
-/// The account that clients use over TCP: all privileges, `mysql_native_password`.
+/// The account that clients use over TCP: all privileges, `mysql_native_password` (MySQL 9: `caching_sha2_password`).
 pub const USER: &str = "dump";
 /// Its password; it has characters that a careless shell or option file parser would trip over.
 pub const PASSWORD: &str = "Sp1ll'way #8";
 
-/// A MariaDB server of the test's own, on 127.0.0.1 and a Unix socket. Dropping it kills it and removes its data; so
-/// does the end of the test process, whatever ends it.
+/// A server of the test's own, on 127.0.0.1 (or in a [`Netns`]) and a Unix socket. Dropping it kills it and removes
+/// its data; so does the end of the test process, whatever ends it.
 #[derive(Debug)]
 pub struct Server {
     running: Running,
+    /// What runs it.
+    words: Vec<OsString>,
     _leash: Leash,
     root: tempfile::TempDir,
-    port: u16,
+    address: SocketAddr,
 }
 
 /// A line of `SHOW FULL PROCESSLIST`.
@@ -49,20 +54,17 @@ pub struct Thread {
 }
 
 impl Server {
-    /// Starts a server with `options` added to the harness's own (which make it small and quick, without binary log).
+    /// Starts a MariaDB with `options` added to the harness's own (which make it small and quick, without binary log).
     pub fn start(options: &[&str]) -> Result<Self> {
-        let root = tempfile::Builder::new().prefix("spillway-server-").tempdir()?;
-        let leash = Leash::new(None, Some(root.path()))?;
-        template::copy_to(&root.path().join("data"))?;
-        let (running, port) = launch(root.path(), options)?;
-        let server = Self { running, _leash: leash, root, port };
-        server.sql(&format!(
-            "CREATE USER {USER}@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{}');
-             GRANT ALL PRIVILEGES ON *.* TO {USER}@'%' WITH GRANT OPTION;
-             CREATE DATABASE test;",
-            PASSWORD.replace('\'', "''")
-        ))?;
-        Ok(server)
+        mariadb::start(Ipv4Addr::LOCALHOST, &[], options)
+    }
+
+    /// As [`Server::start`], in a network of its own; there it looks up its clients' host names.
+    pub fn start_in(netns: &Netns, options: &[&str]) -> Result<Self> {
+        let bind = format!("--bind-address={}", netns.inside());
+        let mut all = vec![bind.as_str(), "--skip-name-resolve=OFF"];
+        all.extend(options);
+        mariadb::start(netns.inside(), &netns.prefix(), &all)
     }
 
     /// As [`Server::start`], with a binary log (`--master-data`, `mysqlbinlog`).
@@ -72,14 +74,24 @@ impl Server {
         Self::start(&all)
     }
 
-    /// Its TCP port on 127.0.0.1.
+    /// Starts what `command` gives, which says all but where the data and the sockets are, on a copy of `template`; it
+    /// listens on `ip`.
+    pub(crate) fn launch(template: &Template, ip: Ipv4Addr, command: impl Fn() -> Command) -> Result<Self> {
+        let root = tempfile::Builder::new().prefix("spillway-server-").tempdir()?;
+        let leash = Leash::new(None, Some(root.path()))?;
+        template.copy_to(&root.path().join("data"))?;
+        let (running, words, port) = launch(root.path(), command)?;
+        Ok(Self { running, words, _leash: leash, root, address: SocketAddr::from((ip, port)) })
+    }
+
+    /// Its TCP port.
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// Its TCP address.
     pub fn address(&self) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+        self.address
     }
 
     /// Its TCP address as clients take it.
@@ -102,7 +114,7 @@ impl Server {
         self.running.pid()
     }
 
-    /// Runs statements as root through the `mysql` client.
+    /// Runs statements as root through MariaDB's `mysql` client.
     pub fn sql(&self, statements: &str) -> Result<()> {
         self.run_sql(statements.as_bytes())?;
         Ok(())
@@ -169,11 +181,33 @@ impl Server {
         wait_for(limit, what, || Ok((!self.processlist()?.iter().any(&unwanted)).then_some(())))
     }
 
+    /// What counts towards `max_connect_errors`, of all hosts; takes `--performance-schema=ON`.
+    pub fn connect_errors(&self) -> Result<u64> {
+        let rows =
+            self.query("SELECT IFNULL(SUM(sum_connect_errors), 0) FROM performance_schema.host_cache")?;
+        Ok(rows.first().context("no row")?.parse()?)
+    }
+
     /// Kills the server as a power failure would (SIGKILL) and waits until its port is dead.
     pub fn kill_9(&self) -> Result<()> {
         process::send(self.pid(), Signal::SIGKILL)?;
         wait_for(START_LIMIT, "the killed server's port to close", || {
             Ok(TcpStream::connect(self.address()).is_err().then_some(()))
+        })
+    }
+
+    /// Kills it and starts it again, with the same data at the same address.
+    pub fn restart(&mut self) -> Result<()> {
+        self.kill_9()?;
+        self.running.wait(START_LIMIT)?;
+        let log = File::options().append(true).open(self.root.path().join("log"))?;
+        let mut command =
+            client::wrapped(&self.words[..self.words.len() - 1], &self.words[self.words.len() - 1]);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.running = Running::start_as_is(&mut command)?;
+        wait_for(START_LIMIT, "the server to start again", || match self.running.ended()? {
+            Some(status) => bail!("the server ended with {status}:\n{}", self.log()),
+            None => Ok(UnixStream::connect(self.socket()).is_ok().then_some(())),
         })
     }
 
@@ -183,30 +217,28 @@ impl Server {
     }
 }
 
-fn launch(root: &Path, options: &[&str]) -> Result<(Running, u16)> {
+/// The option without which no server runs as root.
+pub(crate) fn user_option() -> Option<&'static str> {
+    nix::unistd::getuid().is_root().then_some("--user=root")
+}
+
+fn launch(root: &Path, command: impl Fn() -> Command) -> Result<(Running, Vec<OsString>, u16)> {
     std::fs::create_dir_all(root.join("tmp"))?;
     for _ in 0..PORT_TRIES {
         // Free now; another may take it before the server does, which then ends and the next number is tried.
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let log = File::create(root.join("log"))?;
-        let mut command = Command::new(program()?);
+        let mut command = command();
         command
-            .arg("--no-defaults")
             .arg(format!("--datadir={}", root.join("data").display()))
             // A server that starts deletes the temporary tables that it finds, its neighbours' too.
             .arg(format!("--tmpdir={}", root.join("tmp").display()))
             .arg(format!("--socket={}", root.join("s").display()))
             .arg(format!("--pid-file={}", root.join("pid").display()))
             .arg(format!("--port={port}"))
-            .args(template::LAYOUT)
-            .args(OPTIONS)
-            .args(options)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        if nix::unistd::getuid().is_root() {
-            command.arg("--user=root");
-        }
         let mut running = Running::start_as_is(&mut command)?;
         // It opens the TCP port first, so with its own socket there, the port is its own, too.
         let ended = wait_for(START_LIMIT, "the server to start", || {
@@ -216,22 +248,15 @@ fn launch(root: &Path, options: &[&str]) -> Result<(Running, u16)> {
             Ok(UnixStream::connect(root.join("s")).is_ok().then_some(None))
         });
         match ended.with_context(|| read_log(root))? {
-            None => return Ok((running, port)),
+            None => {
+                let words = [command.get_program()].into_iter().chain(command.get_args());
+                return Ok((running, words.map(OsStr::to_owned).collect(), port));
+            }
             Some(_) if read_log(root).contains("already in use") => continue,
             Some(status) => bail!("the server ended with {status}:\n{}", read_log(root)),
         }
     }
     bail!("no free port in {PORT_TRIES} tries")
-}
-
-/// Where the server program is; Debian has it in a directory that is not on everybody's path.
-fn program() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/usr/local/sbin", "/usr/libexec"].map(PathBuf::from))
-        .map(|dir| dir.join("mariadbd"))
-        .find(|file| file.is_file())
-        .context("no MariaDB server (mariadbd) found: run scripts/setup; these tests are never skipped")
 }
 
 fn read_log(root: &Path) -> String {
@@ -242,24 +267,6 @@ fn start_of(script: &[u8]) -> String {
     String::from_utf8_lossy(&script[..script.len().min(300)]).into_owned()
 }
 
-const OPTIONS: [&str; 15] = [
-    "--bind-address=127.0.0.1",
-    "--skip-name-resolve",
-    "--skip-log-bin",
-    "--performance-schema=OFF",
-    "--character-set-server=utf8mb4",
-    "--collation-server=utf8mb4_general_ci",
-    "--max-allowed-packet=1G",
-    "--max-connections=300",
-    "--key-buffer-size=8M",
-    "--innodb-buffer-pool-size=32M",
-    "--innodb-log-buffer-size=2M",
-    "--innodb-flush-log-at-trx-commit=2",
-    // Statistics that the server gathers in the background would make two dumps of all databases differ.
-    "--innodb-stats-persistent=OFF",
-    "--innodb-buffer-pool-dump-at-shutdown=OFF",
-    "--local-infile=ON",
-];
 const PORT_TRIES: usize = 20;
 const START_LIMIT: Duration = Duration::from_secs(60);
 const LOAD_LIMIT: Duration = Duration::from_secs(120);

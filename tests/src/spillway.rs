@@ -1,5 +1,6 @@
 //! The proxy under test as a process.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -12,6 +13,7 @@ use crate::binary::spillway_bin;
 use crate::client::{self, Endpoint};
 use crate::leash::Leash;
 use crate::log::Log;
+use crate::mounts;
 use crate::process::{self, Running};
 use crate::wait::wait_for;
 
@@ -33,6 +35,7 @@ pub struct Builder {
     upstream: String,
     listen: String,
     spool: SpoolOn,
+    wrapper: Vec<OsString>,
     options: Vec<String>,
 }
 
@@ -52,6 +55,13 @@ impl Builder {
     /// Spools there and not on disk.
     pub fn spool(mut self, spool: SpoolOn) -> Self {
         self.spool = spool;
+        self
+    }
+
+    /// Starts it by way of these words, which end in executing what follows them, such as
+    /// [`Dns::prefix`](crate::Dns::prefix).
+    pub fn wrapper(mut self, prefix: &[OsString]) -> Self {
+        self.wrapper.extend_from_slice(prefix);
         self
     }
 
@@ -82,11 +92,13 @@ impl Builder {
     }
 
     fn command(&self, spool: &Path) -> Command {
-        let mut command = match self.spool {
-            SpoolOn::Disk => client::clean(spillway_bin()),
-            SpoolOn::Tmpfs(mib) => mounted("tmpfs", &format!("size={mib}m"), spool),
-            SpoolOn::Ramfs => mounted("ramfs", "mode=700", spool),
-        };
+        let mut prefix = self.wrapper.clone();
+        match self.spool {
+            SpoolOn::Disk => {}
+            SpoolOn::Tmpfs(mib) => prefix.extend(mounted("tmpfs", &format!("size={mib}m"), spool)),
+            SpoolOn::Ramfs => prefix.extend(mounted("ramfs", "mode=700", spool)),
+        }
+        let mut command = client::wrapped(&prefix, spillway_bin());
         command.args(["serve", "--upstream", &self.upstream, "--listen", &self.listen, "--spool-dir"]);
         command.arg(spool).args(["--spool-min-free", "0"]).args(&self.options);
         command
@@ -111,6 +123,7 @@ impl Spillway {
             upstream: upstream.to_string(),
             listen: "127.0.0.1:0".to_owned(),
             spool: SpoolOn::Disk,
+            wrapper: Vec::new(),
             options: Vec::new(),
         }
     }
@@ -195,16 +208,12 @@ impl Spillway {
     }
 }
 
-/// The binary in a mount namespace of its own with a file system at `dir`. Each step replaces the one before, so the
-/// process number is that of the proxy itself.
-fn mounted(kind: &str, options: &str, dir: &Path) -> Command {
-    let mut command = client::clean("unshare");
-    command.arg("--mount");
-    if !nix::unistd::getuid().is_root() {
-        command.arg("--map-root-user");
-    }
-    command.args(["--", "/bin/sh", "-c", MOUNT_SCRIPT, "mount", kind, options]).arg(dir).arg(spillway_bin());
-    command
+/// The words that give what follows a mount namespace of its own with a file system at `dir`. Each step replaces the
+/// one before, so the process number is that of the proxy itself.
+fn mounted(kind: &str, options: &str, dir: &Path) -> Vec<OsString> {
+    let mut words = mounts::in_own_namespace(MOUNT_SCRIPT);
+    words.extend([kind.into(), options.into(), dir.into()]);
+    words
 }
 
 const MOUNT_SCRIPT: &str = r#"

@@ -62,6 +62,8 @@ pub mod command {
     pub const PROCESS_KILL: u8 = 0x0c;
     /// Nothing but an OK.
     pub const PING: u8 = 0x0e;
+    /// Another login on the same connection.
+    pub const CHANGE_USER: u8 = 0x11;
     /// Prepares a statement.
     pub const STMT_PREPARE: u8 = 0x16;
     /// Executes a statement.
@@ -73,6 +75,9 @@ pub mod command {
     /// Wipes the session's state.
     pub const RESET_CONNECTION: u8 = 0x1f;
 }
+
+/// The plugin of the tests' account.
+pub const NATIVE: &str = "mysql_native_password";
 
 /// HandshakeV10, as far as a test looks at it.
 #[derive(Clone, Debug)]
@@ -128,6 +133,17 @@ pub fn native_scramble(password: &str, salt: &[u8]) -> Vec<u8> {
 
 /// HandshakeResponse41 for `mysql_native_password`.
 pub fn handshake_response(capabilities: u32, user: &str, scramble: &[u8], database: Option<&str>) -> Vec<u8> {
+    handshake_response_of(NATIVE, capabilities, user, scramble, database)
+}
+
+/// HandshakeResponse41 for the plugin that is named. A server that wants another one asks for it.
+pub fn handshake_response_of(
+    plugin: &str,
+    capabilities: u32,
+    user: &str,
+    scramble: &[u8],
+    database: Option<&str>,
+) -> Vec<u8> {
     let mut packet = capabilities.to_le_bytes().to_vec();
     packet.extend((1_u32 << 30).to_le_bytes());
     packet.push(45); // utf8mb4_general_ci
@@ -140,9 +156,22 @@ pub fn handshake_response(capabilities: u32, user: &str, scramble: &[u8], databa
         packet.push(0);
     }
     if capabilities & capability::PLUGIN_AUTH != 0 {
-        packet.extend(b"mysql_native_password\0");
+        packet.extend(plugin.as_bytes());
+        packet.push(0);
     }
     packet
+}
+
+/// What follows COM_CHANGE_USER's command byte, for `mysql_native_password`.
+pub fn change_user(user: &str, scramble: &[u8], database: &str) -> Vec<u8> {
+    let mut body = user.as_bytes().to_vec();
+    body.extend([0, u8::try_from(scramble.len()).unwrap_or_default()]);
+    body.extend(scramble);
+    body.extend(database.as_bytes());
+    body.extend([0, 45, 0]); // utf8mb4_general_ci
+    body.extend(NATIVE.as_bytes());
+    body.push(0);
+    body
 }
 
 /// An ERR packet.
