@@ -39,7 +39,9 @@
 
 #![warn(missing_docs)]
 
+mod auth;
 mod capabilities;
+mod change_user;
 mod command;
 mod handshake;
 mod packet;
@@ -48,14 +50,19 @@ mod response;
 mod statement;
 mod status;
 
+pub use auth::{
+    AUTH_MORE_DATA, AUTH_NEXT_FACTOR, AuthPlugin, AuthSwitchRequest, FAST_AUTH_SUCCESS,
+    PERFORM_FULL_AUTHENTICATION, SCRAMBLE_LEN,
+};
 pub use capabilities::Capabilities;
+pub use change_user::ChangeUser;
 pub use command::{Command, ResponseForm};
 pub use handshake::{Greeting, HandshakeError, HandshakeResponse};
 pub use packet::{HEADER_LEN, LogicalPacket, MAX_PAYLOAD_LEN, PacketHeader, PacketScanner, encode_packet};
-pub use request::{RequestEvent, RequestReader, RequestStep};
+pub use request::{RequestEvent, RequestReader, RequestStep, WHOLE_COMMAND_LEN, whole_command};
 pub use response::{ResponseEnd, ResponseError, ResponseEvent, ResponseStep, ResponseTracker};
-pub use statement::{LockEffect, lock_effect};
+pub use statement::{Kill, LockEffect, StatementKind, classify, kill_target, lock_effect};
 pub use status::{
     EOF_HEADER, ERR_HEADER, OK_HEADER, StatusFlags, encode_err, eof_status, err_code, err_message, ok_status,
-    split_lenenc_int,
+    ok_warnings, split_lenenc_int,
 };

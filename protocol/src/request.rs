@@ -6,11 +6,15 @@ use crate::packet::{HEADER_LEN, PacketHeader};
 /// How many bytes of a command are kept for [`RequestReader::prefix`].
 pub(crate) const PREFIX_LEN: usize = 128;
 
+/// Commands of this many payload bytes or fewer are announced when they are whole. A client writes such a command at
+/// once, so nothing waits for it; and whoever forwards it can first look at all of it.
+pub const WHOLE_COMMAND_LEN: usize = 8 * 1024;
+
 /// Cuts the client's bytes into commands and into what a client sends in the middle of a response.
 ///
 /// Bytes that [`advance`](Self::advance) does not consume must be presented again with more behind them: a packet is
 /// begun only where its header and its command byte are whole, so that a command can be refused before any byte of it
-/// has gone on.
+/// has gone on; one of [`WHOLE_COMMAND_LEN`] or less only where all of it is there.
 #[derive(Debug)]
 pub struct RequestReader {
     state: State,
@@ -120,7 +124,7 @@ impl RequestReader {
 
     fn expect_command(&mut self, input: &[u8]) -> RequestStep {
         // An empty packet has no command byte: it is announced as COM_SLEEP, which no server answers but with 1047.
-        let Some(header) = begin(input, 1) else {
+        let Some(header) = begin_whole(input) else {
             return RequestStep { consumed: 0, event: None };
         };
         self.state = State::Announced;
@@ -189,6 +193,20 @@ fn begin(input: &[u8], more: usize) -> Option<PacketHeader> {
     (input.len() >= wanted).then_some(header)
 }
 
+/// As [`begin`] for a command: with all of a small one, with its command byte for others.
+fn begin_whole(input: &[u8]) -> Option<PacketHeader> {
+    let header = PacketHeader::decode(*input.first_chunk()?);
+    let len = header.payload_len as usize;
+    begin(input, if len <= WHOLE_COMMAND_LEN { len } else { 1 })
+}
+
+/// The payload of the command that begins `input`, if [`RequestReader`] announces it only when it is whole.
+pub fn whole_command(input: &[u8]) -> Option<&[u8]> {
+    let header = PacketHeader::decode(*input.first_chunk()?);
+    let len = header.payload_len as usize;
+    if len > WHOLE_COMMAND_LEN { None } else { input.get(HEADER_LEN..HEADER_LEN + len) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,6 +247,21 @@ mod tests {
         for size in 1..=stream.len() {
             assert_eq!(drive(&mut RequestReader::default(), &stream, size), expected, "chunks of {size}");
         }
+    }
+
+    #[test]
+    fn a_small_command_is_announced_when_it_is_whole() {
+        let small = encode_packet(0, &[3; WHOLE_COMMAND_LEN]);
+        let mut reader = RequestReader::default();
+        assert_eq!(reader.advance(&small[..small.len() - 1]), RequestStep { consumed: 0, event: None });
+        assert_eq!(reader.advance(&small).event, Some(RequestEvent::Start(Command::QUERY)));
+        assert_eq!(whole_command(&small), Some(&small[HEADER_LEN..]));
+        let large = encode_packet(0, &[3; WHOLE_COMMAND_LEN + 1]);
+        assert_eq!(
+            RequestReader::default().advance(&large[..9]).event,
+            Some(RequestEvent::Start(Command::QUERY))
+        );
+        assert_eq!(whole_command(&large), None);
     }
 
     #[test]

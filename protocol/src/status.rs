@@ -25,6 +25,8 @@ pub struct StatusFlags(pub u16);
 impl StatusFlags {
     /// A transaction is open (`SERVER_STATUS_IN_TRANS`).
     pub const IN_TRANS: Self = Self(0x0001);
+    /// Every statement is its own transaction (`SERVER_STATUS_AUTOCOMMIT`).
+    pub const AUTOCOMMIT: Self = Self(0x0002);
     /// Another result follows (`SERVER_MORE_RESULTS_EXISTS`).
     pub const MORE_RESULTS_EXISTS: Self = Self(0x0008);
     /// A cursor was opened: rows come by COM_STMT_FETCH (`SERVER_STATUS_CURSOR_EXISTS`).
@@ -43,6 +45,15 @@ pub fn ok_status(payload: &[u8]) -> Option<StatusFlags> {
     let (_last_insert_id, rest) = split_lenenc_int(rest)?;
     let [low, high, ..] = *rest else { return None };
     Some(StatusFlags(u16::from_le_bytes([low, high])))
+}
+
+/// The number of warnings that an OK packet's payload tells. None if the payload is too short.
+pub fn ok_warnings(payload: &[u8]) -> Option<u16> {
+    let rest = payload.get(1..)?;
+    let (_affected_rows, rest) = split_lenenc_int(rest)?;
+    let (_last_insert_id, rest) = split_lenenc_int(rest)?;
+    let [_, _, low, high, ..] = *rest else { return None };
+    Some(u16::from_le_bytes([low, high]))
 }
 
 /// Status flags of an EOF packet's payload (header, two bytes of warnings, two of status). None if too short.
@@ -72,7 +83,11 @@ pub fn err_message(payload: &[u8]) -> &[u8] {
 /// An ERR packet with its header. `sqlstate` is left out where the peer cannot expect one: before the greeting.
 pub fn encode_err(sequence_id: u8, code: u16, sqlstate: Option<&[u8; 5]>, message: &str) -> Vec<u8> {
     // libmysql keeps 512 bytes of a message (MYSQL_ERRMSG_SIZE).
-    let message = &message.as_bytes()[..message.len().min(511)];
+    let mut len = message.len().min(511);
+    while !message.is_char_boundary(len) {
+        len -= 1;
+    }
+    let message = &message.as_bytes()[..len];
     let mut payload = vec![ERR_HEADER];
     payload.extend_from_slice(&code.to_le_bytes());
     if let Some(sqlstate) = sqlstate {

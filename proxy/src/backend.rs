@@ -1,76 +1,282 @@
-//! Reaching the server: addresses, one after the other, each with a limit.
+//! Reaching the server: from a name to its greeting, attempt by attempt.
+//!
+//! ```text
+//!  Upstreams::reach ─► resolve ─► connect ─► greeting ─► Reached ─► login
+//!        ▲                 failed │                                    │ lost
+//!        └──── Attempts: pause, budget, log ◄──────────────────────────┘
+//! ```
 
-use std::io;
-use std::time::Duration;
+pub(crate) mod attempts;
+mod connect;
+pub(crate) mod decline;
+pub(crate) mod limits;
+pub(crate) mod login;
+mod resolve;
 
-use tokio::net::{TcpStream, UnixStream, lookup_host};
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use spillway_protocol::{ERR_HEADER, Greeting};
 use tokio::time::timeout;
-use tracing::debug;
 
 use crate::endpoint::Endpoint;
-use crate::stream::Stream;
+use crate::packet_stream::{HandshakePacket, PacketStream};
+use attempts::{AttemptError, Attempts, Cause, GaveUp, Phase, passes};
+use connect::{connect_tcp, connect_unix};
+use decline::{await_greeting_and_decline, decline};
+use resolve::Resolver;
 
-/// How long one address may take to answer, and how long a name may take to be resolved.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A connection to a server.
-pub(crate) struct Connected {
-    pub(crate) stream: Stream,
-    /// Which one it is, for messages.
-    pub(crate) address: String,
+/// A server, as it is named and where it was found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Server {
+    upstream: Endpoint,
+    /// None for a Unix socket.
+    address: Option<SocketAddr>,
 }
 
-/// No server could be reached.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.upstream.fmt(f)?;
+        match (&self.upstream, self.address) {
+            (Endpoint::Tcp { host, .. }, Some(address)) if *host != address.ip().to_string() => {
+                write!(f, " ({})", address.ip())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Server {
+    /// Not found anywhere yet.
+    fn named(upstream: &Endpoint) -> Self {
+        Self { upstream: upstream.clone(), address: None }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(host: &str) -> Self {
+        Self { upstream: Endpoint::Tcp { host: host.to_owned(), port: 3306 }, address: None }
+    }
+}
+
+/// A server that has greeted.
+pub(crate) struct Reached {
+    pub(crate) stream: PacketStream,
+    pub(crate) greeting: Greeting,
+    pub(crate) server: Server,
+}
+
+/// Why no server was reached.
 #[derive(Debug, thiserror::Error)]
-#[error("can't connect to {upstream} (error 2003): {source}; is it running, and reachable from here?")]
-pub(crate) struct ConnectError {
-    upstream: String,
-    source: io::Error,
+pub(crate) enum ReachError {
+    #[error("the client went away before the server was reached")]
+    ClientGone,
+    #[error("{server} refused: {cause}")]
+    Refused { server: Server, cause: Cause, sequence_id: u8, payload: Vec<u8> },
+    #[error(transparent)]
+    GaveUp(#[from] GaveUp),
 }
 
-/// Connects to the first of `upstreams` that takes a connection.
-///
-/// # Errors
-/// [`ConnectError`] with the last failure.
-pub(crate) async fn connect(upstreams: &[Endpoint]) -> Result<Connected, ConnectError> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no upstream is configured");
-    let mut name = String::new();
-    for upstream in upstreams {
-        name = upstream.to_string();
-        match connect_one(upstream).await {
-            Ok(stream) => {
-                return Ok(Connected { stream, address: name });
-            }
-            Err(error) => {
-                debug!(%upstream, %error, "cannot connect");
-                last = error;
+/// The servers that may be reached.
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    endpoints: Vec<Endpoint>,
+    limits: limits::Limits,
+    resolver: Resolver,
+    /// Which of `endpoints` has let somebody in last: the first to be tried.
+    preferred: AtomicUsize,
+}
+
+impl Upstreams {
+    pub(crate) fn new(endpoints: Vec<Endpoint>, limits: limits::Limits) -> Self {
+        Self { endpoints, limits, resolver: Resolver::default(), preferred: AtomicUsize::new(0) }
+    }
+
+    /// Attempts that begin now.
+    pub(crate) fn attempts(&self) -> Attempts {
+        Attempts::new(self.limits, self.endpoints.len())
+    }
+
+    /// Attempts that begin now, at one server.
+    pub(crate) fn attempts_at_one(&self) -> Attempts {
+        Attempts::new(self.limits, 1)
+    }
+
+    /// The server has let somebody in: it is tried first from now on.
+    pub(crate) fn prefer(&self, server: &Server) {
+        if let Some(index) = self.endpoints.iter().position(|endpoint| *endpoint == server.upstream) {
+            self.preferred.store(index, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a server is reached by its Unix socket.
+    pub(crate) fn has_socket(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_)))
+    }
+
+    /// Tries the upstreams by turns until one greets: one that is `like` the one that has greeted the client already, if
+    /// there was one. Every try is one of `attempts`.
+    ///
+    /// When `gone` completes, the client has left: the connection under way is ended as a server likes it.
+    pub(crate) async fn reach(
+        &self,
+        attempts: &mut Attempts,
+        like: Option<&Greeting>,
+        gone: impl Future<Output = ()>,
+    ) -> Result<Reached, ReachError> {
+        let mut gone = pin!(gone);
+        loop {
+            let upstream = &self.endpoints[attempts.begin(self.preferred.load(Ordering::Relaxed))];
+            let error = match self.attempt(upstream, attempts, like, gone.as_mut()).await {
+                Ok(reached) => return Ok(reached),
+                Err(Ended::For(error)) => return Err(error),
+                Err(Ended::Attempt(error)) => error,
+            };
+            tokio::select! {
+                next = attempts.failed(error) => next?,
+                () = gone.as_mut() => return Err(ReachError::ClientGone),
             }
         }
     }
-    Err(ConnectError { upstream: name, source: last })
-}
 
-async fn connect_one(upstream: &Endpoint) -> io::Result<Stream> {
-    match upstream {
-        Endpoint::Unix(path) => {
-            Ok(Stream::Unix(timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await.map_err(timed_out)??))
-        }
-        Endpoint::Tcp { host, port } => {
-            let resolved =
-                timeout(CONNECT_TIMEOUT, lookup_host((host.as_str(), *port))).await.map_err(timed_out)??;
-            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-            for address in resolved {
-                match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                    Ok(Ok(stream)) => return Stream::tcp(stream),
-                    Ok(Err(error)) => last = error,
-                    Err(elapsed) => last = timed_out(elapsed),
+    /// Connects to `server` again, and to no other.
+    pub(crate) async fn reach_again(
+        &self,
+        server: &Server,
+        attempts: &mut Attempts,
+        like: &Greeting,
+    ) -> Result<Reached, ReachError> {
+        loop {
+            attempts.begin(0);
+            let addresses: Vec<_> = server.address.into_iter().collect();
+            let greeted = match self.connect(&server.upstream, &addresses, attempts).await {
+                Ok((stream, server)) => {
+                    self.greet(stream, server, attempts, Some(like), pin!(std::future::pending())).await
                 }
+                Err(error) => Err(error),
+            };
+            match greeted {
+                Ok(reached) => return Ok(reached),
+                Err(Ended::For(error)) => return Err(error),
+                Err(Ended::Attempt(error)) => attempts.failed(error).await?,
             }
-            Err(last)
         }
+    }
+
+    async fn attempt(
+        &self,
+        upstream: &Endpoint,
+        attempts: &Attempts,
+        like: Option<&Greeting>,
+        mut gone: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Reached, Ended> {
+        let addresses = tokio::select! {
+            biased;
+            () = gone.as_mut() => return Err(Ended::For(ReachError::ClientGone)),
+            addresses = self.resolve(upstream, attempts) => addresses?,
+        };
+        let mut connecting = pin!(self.connect(upstream, &addresses, attempts));
+        let (stream, server) = tokio::select! {
+            biased;
+            () = gone.as_mut() => {
+                // The kernel may have made the connection already, and the server would see it break off.
+                if let Ok((stream, _)) = connecting.await {
+                    await_greeting_and_decline(stream, self.limits.greeting).await;
+                }
+                return Err(Ended::For(ReachError::ClientGone));
+            }
+            connected = connecting.as_mut() => connected?,
+        };
+        self.greet(stream, server, attempts, like, gone).await
+    }
+
+    /// The addresses of an upstream; none of a Unix socket.
+    async fn resolve(&self, upstream: &Endpoint, attempts: &Attempts) -> Result<Vec<SocketAddr>, Ended> {
+        let Endpoint::Tcp { host, port } = upstream else { return Ok(Vec::new()) };
+        let limit = attempts.limit(|limits| limits.resolve);
+        let resolved = self.resolver.resolve(host, *port, limit).await;
+        let mut addresses =
+            resolved.map_err(|error| failed(Phase::Resolve, Server::named(upstream), error))?;
+        attempts.order(&mut addresses);
+        Ok(addresses)
+    }
+
+    async fn connect(
+        &self,
+        upstream: &Endpoint,
+        addresses: &[SocketAddr],
+        attempts: &Attempts,
+    ) -> Result<(PacketStream, Server), Ended> {
+        let limit = attempts.limit(|limits| limits.connect);
+        let connected = match upstream {
+            Endpoint::Unix(path) => connect_unix(path, limit).await.map(|stream| (stream, None)),
+            Endpoint::Tcp { .. } => {
+                connect_tcp(addresses, limit).await.map(|(stream, address)| (stream, Some(address)))
+            }
+        };
+        let (stream, address) =
+            connected.map_err(|error| failed(Phase::Connect, Server::named(upstream), error))?;
+        Ok((PacketStream::new(stream), Server { upstream: upstream.clone(), address }))
+    }
+
+    /// Reads the greeting.
+    async fn greet(
+        &self,
+        mut stream: PacketStream,
+        server: Server,
+        attempts: &Attempts,
+        like: Option<&Greeting>,
+        mut gone: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Reached, Ended> {
+        let limit = attempts.limit(|limits| limits.greeting);
+        let packet = tokio::select! {
+            biased;
+            packet = timeout(limit, stream.read_packet()) => packet,
+            () = gone.as_mut() => {
+                await_greeting_and_decline(stream, self.limits.greeting).await;
+                return Err(Ended::For(ReachError::ClientGone));
+            }
+        };
+        let packet = match packet {
+            Ok(Ok(packet)) => packet,
+            Ok(Err(error)) => return Err(failed(Phase::Greeting, server, error)),
+            Err(_) => return Err(failed(Phase::Greeting, server, Cause::TimedOut(limit))),
+        };
+        if packet.payload.first() == Some(&ERR_HEADER) {
+            return Err(refused(server, packet));
+        }
+        let greeting = match Greeting::parse(packet.payload.to_vec()) {
+            Ok(greeting) => greeting,
+            Err(error) => return Err(failed(Phase::Greeting, server, Cause::Nonsense(error))),
+        };
+        if like.is_some_and(|like| !like.is_like(&greeting)) {
+            decline(stream, &greeting).await;
+            let what = "its version or capabilities are not those that the client was told";
+            return Err(failed(Phase::Greeting, server, Cause::Unfit(what)));
+        }
+        Ok(Reached { stream, greeting, server })
     }
 }
 
-fn timed_out(_: tokio::time::error::Elapsed) -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()))
+/// How one attempt ended.
+enum Ended {
+    /// There may be others.
+    Attempt(AttemptError),
+    /// There will be no other.
+    For(ReachError),
+}
+
+fn failed(phase: Phase, server: Server, cause: impl Into<Cause>) -> Ended {
+    Ended::Attempt(AttemptError { phase, server, cause: cause.into() })
+}
+
+fn refused(server: Server, packet: HandshakePacket) -> Ended {
+    let cause = Cause::told(&packet.payload);
+    if passes(&packet.payload) {
+        return failed(Phase::Greeting, server, cause);
+    }
+    let HandshakePacket { sequence_id, payload } = packet;
+    Ended::For(ReachError::Refused { server, cause, sequence_id, payload: payload.to_vec() })
 }

@@ -1,19 +1,29 @@
 //! Settings: flag, then `SPILLWAY_…` variable, then configuration file, then default.
 
+mod error;
+mod file;
+mod secret;
 mod units;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use clap::Args;
-use serde::{Deserialize, Deserializer};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
 
+pub use crate::backend::limits::Limits;
+pub use error::ConfigError;
+pub use secret::Secret;
+
+use crate::backend::Upstreams;
+use crate::credentials::{Auth, Credentials};
 use crate::endpoint::Endpoint;
-use crate::session::Proxy;
+use crate::session::{Probes, Proxy, ServerProfile};
 use crate::spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
+use file::{listen_addresses, one_or_many};
 use units::{Size, Span};
 
 /// The statement that keeps a server from ending a dump even where the spool is full: its own limit for a client that
@@ -63,6 +73,48 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "SPILLWAY_KEEPALIVE_FOR")]
     pub keepalive_for: Option<Span>,
 
+    /// Who checks the client's password: the server, to which it is passed on, or Spillway, which logs in by itself with
+    /// credentials of its own [default: passthrough]
+    #[arg(long, value_name = "MODE", env = "SPILLWAY_AUTH")]
+    pub auth: Option<AuthMode>,
+
+    /// Option file with user and password, readable by its owner alone, for --auth stored
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_CREDENTIALS")]
+    pub credentials: Option<PathBuf>,
+
+    /// User for --auth stored; its password is taken from SPILLWAY_PASSWORD or the configuration file
+    #[arg(long, value_name = "NAME", env = "SPILLWAY_USER")]
+    pub user: Option<String>,
+
+    /// The password of `user`. No flag: others could read it in the list of processes.
+    #[arg(skip)]
+    pub password: Option<Secret>,
+
+    /// What `run` found in the client's own options, for where none of the three above is given.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub clients_own: Option<Arc<Credentials>>,
+
+    /// How long a client may wait for its login, all attempts to reach the server together [default: 60s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_HANDSHAKE_TIMEOUT")]
+    pub handshake_timeout: Option<Span>,
+
+    /// How long the resolver may take for the server's name [default: 15s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_RESOLVE_TIMEOUT")]
+    pub resolve_timeout: Option<Span>,
+
+    /// How long the connection to one address of the server may take [default: 10s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_CONNECT_TIMEOUT")]
+    pub connect_timeout: Option<Span>,
+
+    /// How long the server may take to greet [default: 30s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_GREETING_TIMEOUT")]
+    pub greeting_timeout: Option<Span>,
+
+    /// How long the server may take for each of its packets in the login [default: 20s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_AUTH_TIMEOUT")]
+    pub auth_timeout: Option<Span>,
+
     /// Statement to send on every server session first; may be repeated, '' for none
     /// [default: SET SESSION net_write_timeout = 86400]
     #[arg(long, value_name = "SQL", env = "SPILLWAY_SESSION_INIT")]
@@ -87,67 +139,14 @@ pub struct Settings {
     pub config: Option<PathBuf>,
 }
 
-/// A setting that cannot be used. Exit code 78.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file cannot be read.
-    #[error("--config {}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file is no configuration.
-    #[error("--config {}, line {line}: {message}", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// The line of the mistake, from 1.
-        line: usize,
-        /// What is wrong.
-        message: String,
-    },
-    /// No server is named.
-    #[error(
-        "no server: give --upstream HOST[:PORT] (or SPILLWAY_UPSTREAM, or upstream in the configuration file)"
-    )]
-    NoUpstream,
-    /// The spool directory is of no use.
-    #[error("--spool-dir {}: {source}; name a directory that exists and that spillway may write to", path.display())]
-    SpoolDir {
-        /// The directory.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A size is too small to work with.
-    #[error("{option} {value}: must be at least {least}")]
-    TooSmall {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        value: Size,
-        /// The least.
-        least: Size,
-    },
-    /// A time of 0.
-    #[error("{option} 0s: must be longer than nothing")]
-    NoTime {
-        /// The option.
-        option: &'static str,
-    },
-    /// A TCP listener with a socket upstream.
-    #[error(
-        "--listen {listen} with --upstream {upstream}: the server would take every client for spillway's own user; \
-         listen on unix:PATH, or give --allow-socket-upstream if that is what you want"
-    )]
-    SocketUpstream {
-        /// The listener.
-        listen: Endpoint,
-        /// The server.
-        upstream: Endpoint,
-    },
+/// Who checks the client's password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// The server
+    Passthrough,
+    /// Spillway
+    Stored,
 }
 
 /// The least for `--memory-per-session`: a few blocks.
@@ -156,43 +155,6 @@ const LEAST_MEMORY_PER_SESSION: Size = Size(64 * 1024);
 const LEAST_MEMORY: Size = Size(1024 * 1024);
 
 impl Settings {
-    /// Adds the configuration file's settings where neither flag nor variable has one.
-    ///
-    /// # Errors
-    /// [`ConfigError`] if there is a file and it cannot be read or has mistakes.
-    pub fn with_file(self) -> Result<Self, ConfigError> {
-        let Some(path) = self.config.clone() else {
-            return Ok(self);
-        };
-        let file = Self::read(&path)?;
-        Ok(Self {
-            upstream: self.upstream.or(file.upstream),
-            listen: self.listen.or(file.listen),
-            spool_dir: self.spool_dir.or(file.spool_dir),
-            spool_max: self.spool_max.or(file.spool_max),
-            spool_min_free: self.spool_min_free.or(file.spool_min_free),
-            memory_per_session: self.memory_per_session.or(file.memory_per_session),
-            memory: self.memory.or(file.memory),
-            keepalive: self.keepalive.or(file.keepalive),
-            keepalive_for: self.keepalive_for.or(file.keepalive_for),
-            session_init: self.session_init.or(file.session_init),
-            shutdown_grace: self.shutdown_grace.or(file.shutdown_grace),
-            allow_socket_upstream: self.allow_socket_upstream.or(file.allow_socket_upstream),
-            log_level: self.log_level.or(file.log_level),
-            config: self.config,
-        })
-    }
-
-    fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        toml::from_str(&text).map_err(|error| {
-            let before = error.span().map_or("", |span| &text[..span.start.min(text.len())]);
-            let line = before.matches('\n').count() + 1;
-            ConfigError::Malformed { path: path.to_owned(), line, message: error.message().to_owned() }
-        })
-    }
-
     /// Where to listen.
     ///
     /// # Errors
@@ -215,6 +177,66 @@ impl Settings {
         self.shutdown_grace.map_or(Duration::from_secs(3600), |Span(grace)| grace)
     }
 
+    /// How long the steps towards a logged-in session may take.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoTime`] for one that may take none.
+    pub fn limits(&self) -> Result<Limits, ConfigError> {
+        let default = Limits::default();
+        let limit = |option, given: Option<Span>, default| match given {
+            Some(Span(Duration::ZERO)) => Err(ConfigError::NoTime { option }),
+            given => Ok(given.map_or(default, |Span(limit)| limit)),
+        };
+        Ok(Limits {
+            resolve: limit("--resolve-timeout", self.resolve_timeout, default.resolve)?,
+            connect: limit("--connect-timeout", self.connect_timeout, default.connect)?,
+            greeting: limit("--greeting-timeout", self.greeting_timeout, default.greeting)?,
+            auth: limit("--auth-timeout", self.auth_timeout, default.auth)?,
+            handshake: limit("--handshake-timeout", self.handshake_timeout, default.handshake)?,
+        })
+    }
+
+    /// Whether Spillway is to know the account and is not told it: `run` looks for it in the client's options then.
+    pub fn needs_credentials(&self) -> bool {
+        self.auth == Some(AuthMode::Stored) && self.given_credentials().is_none()
+    }
+
+    /// Who checks the client's password.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if that is Spillway and it has no account, or only half of one; if the account's file cannot be
+    /// used; and if an account is given that would not be used.
+    pub fn auth(&self) -> Result<Auth, ConfigError> {
+        let given = self.given_credentials();
+        if self.auth != Some(AuthMode::Stored) {
+            return given.map_or(Ok(Auth::Passthrough), |option| Err(ConfigError::UnusedCredentials(option)));
+        }
+        let credentials = match (&self.credentials, &self.user, &self.password) {
+            (Some(file), None, None) => Arc::new(Credentials::from_file(file)?),
+            (None, Some(user), Some(password)) => {
+                Arc::new(Credentials::new(user.clone().into_bytes(), password.as_bytes().to_vec()))
+            }
+            (Some(_), _, _) => return Err(ConfigError::TwoAccounts),
+            (None, Some(_), None) => return Err(ConfigError::NoPassword),
+            (None, None, Some(_)) => return Err(ConfigError::NoUser),
+            (None, None, None) => self.clients_own.clone().ok_or(ConfigError::NoCredentials)?,
+        };
+        Ok(Auth::Stored(credentials))
+    }
+
+    /// The option by which an account is given, if one is.
+    fn given_credentials(&self) -> Option<&'static str> {
+        let given = [
+            ("--credentials", self.credentials.is_some()),
+            ("--user", self.user.is_some()),
+            (
+                "a password (SPILLWAY_PASSWORD, or password in the configuration file)",
+                self.password.is_some(),
+            ),
+        ];
+        given.into_iter().find_map(|(option, given)| given.then_some(option))
+    }
+
     /// Checks the settings that all sessions share, and makes of them what they share.
     ///
     /// # Errors
@@ -226,6 +248,8 @@ impl Settings {
         at_least("--memory-per-session", per_session, LEAST_MEMORY_PER_SESSION)?;
         let memory = self.memory.unwrap_or(Size(256 << 20));
         at_least("--memory", memory, LEAST_MEMORY)?;
+        let limits = self.limits()?;
+        let auth = self.auth()?;
         let keepalive = self.keepalive.map_or(Duration::from_secs(10), |Span(interval)| interval);
         if keepalive.is_zero() {
             return Err(ConfigError::NoTime { option: "--keepalive" });
@@ -236,7 +260,11 @@ impl Settings {
         let min_free = self.spool_min_free.map_or(1 << 30, |Size(min_free)| min_free);
         let session_init = self.session_init.clone().unwrap_or_else(|| vec![DEFAULT_SESSION_INIT.to_owned()]);
         Ok(Proxy {
-            upstreams,
+            upstreams: Arc::new(Upstreams::new(upstreams, limits)),
+            auth,
+            profile: ServerProfile::default(),
+            connection_ids: Arc::default(),
+            probes: Probes::default(),
             memory: MemoryBudget::new(memory.0, per_session.0),
             disk: DiskBudget::new(dir, max, min_free),
             session_init: session_init.into_iter().filter(|sql| !sql.trim().is_empty()).collect(),
@@ -252,64 +280,9 @@ fn at_least(option: &'static str, value: Size, least: Size) -> Result<(), Config
     if value.0 < least.0 { Err(ConfigError::TooSmall { option, value, least }) } else { Ok(()) }
 }
 
-/// A key of the file that may hold one string or a list of them.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
-}
-
-fn one_or_many<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: std::str::FromStr<Err: std::fmt::Display>,
-{
-    parsed_list(deserializer, |text| text.parse().map_err(|error: T::Err| error.to_string()))
-}
-
-fn listen_addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Endpoint>>, D::Error> {
-    parsed_list(deserializer, |text| Endpoint::parse_listen(text).map_err(|error| error.to_string()))
-}
-
-fn parsed_list<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<Vec<T>>, D::Error> {
-    let texts = match OneOrMany::deserialize(deserializer)? {
-        OneOrMany::One(text) => vec![text],
-        OneOrMany::Many(texts) => texts,
-    };
-    let values: Result<Vec<T>, String> = texts.iter().map(|text| parse(text)).collect();
-    values.map(Some).map_err(serde::de::Error::custom)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn settings(toml: &str) -> Result<Settings, ConfigError> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(&file, toml).unwrap();
-        Settings { config: Some(file.path().to_owned()), ..Settings::default() }.with_file()
-    }
-
-    #[test]
-    fn a_file_fills_in_what_flags_leave_out() {
-        let file =
-            settings("upstream = 'db1:3307'\nmemory = '64MiB'\nkeepalive = '2s'\nsession_init = []").unwrap();
-        assert_eq!(file.upstream.unwrap()[0].to_string(), "db1:3307");
-        assert_eq!(file.memory, Some(Size(64 << 20)));
-        assert_eq!(file.session_init, Some(vec![]));
-    }
-
-    #[test]
-    fn mistakes_in_a_file_are_named_with_their_line() {
-        let error = settings("memory = '1GiB'\nspool_max = 'many'").unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("many"), "{error}");
-        let error = settings("\nspool_mux = '1GiB'").unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("spool_mux"), "{error}");
-    }
 
     #[test]
     fn unusable_settings_name_option_and_value() {
@@ -322,5 +295,79 @@ mod tests {
         let bad = Settings { upstream: Some(vec!["unix:/s".parse().unwrap()]), ..base };
         assert!(bad.listen_addresses().unwrap_err().to_string().contains("--allow-socket-upstream"));
         assert!(matches!(Settings::default().proxy(), Err(ConfigError::NoUpstream)));
+    }
+
+    #[test]
+    fn limits_are_those_of_the_sessions_unless_given() {
+        assert_eq!(Settings::default().limits().unwrap(), Limits::default());
+        let settings = Settings { connect_timeout: Some("2s".parse().unwrap()), ..Settings::default() };
+        let two = Duration::from_secs(2);
+        assert_eq!(settings.limits().unwrap(), Limits { connect: two, ..Limits::default() });
+        let settings = Settings { auth_timeout: Some("0s".parse().unwrap()), ..Settings::default() };
+        assert_eq!(
+            settings.limits().unwrap_err().to_string(),
+            "--auth-timeout 0s: must be longer than nothing"
+        );
+    }
+
+    #[test]
+    fn the_help_tells_the_limits() {
+        let help = Settings::augment_args(clap::Command::new("spillway")).render_long_help().to_string();
+        let Limits { resolve, connect, greeting, auth, handshake } = Limits::default();
+        for (option, limit) in [
+            ("resolve", resolve),
+            ("connect", connect),
+            ("greeting", greeting),
+            ("auth", auth),
+            ("handshake", handshake),
+        ] {
+            let (_, behind) = help.split_once(&format!("--{option}-timeout <TIME>")).expect(option);
+            let (_, default) = behind.split_once("[default: ").expect(option);
+            assert!(default.starts_with(&format!("{}s]", limit.as_secs())), "{option}: {default}");
+        }
+    }
+
+    /// The kind of the error, or of the authentication.
+    fn auth(toml: &str) -> String {
+        let settings: Settings = toml::from_str(toml).unwrap();
+        match settings.auth() {
+            Ok(Auth::Passthrough) => "passthrough".to_owned(),
+            Ok(Auth::Stored(credentials)) => String::from_utf8_lossy(credentials.user()).into_owned(),
+            Err(error) => format!("{error:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned(),
+        }
+    }
+
+    #[test]
+    fn accounts() {
+        for (toml, expected) in [
+            ("", "passthrough"),
+            ("auth = 'passthrough'", "passthrough"),
+            ("auth = 'stored'\nuser = 'a'\npassword = ''", "a"),
+            ("auth = 'stored'", "NoCredentials"),
+            ("auth = 'stored'\nuser = 'a'", "NoPassword"),
+            ("auth = 'stored'\npassword = 'a'", "NoUser"),
+            ("auth = 'stored'\nuser = 'a'\ncredentials = '/c'", "TwoAccounts"),
+            ("auth = 'stored'\npassword = 'a'\ncredentials = '/c'", "TwoAccounts"),
+            ("auth = 'stored'\ncredentials = '/nowhere'", "Credentials"),
+            ("credentials = '/c'", "UnusedCredentials"),
+            ("user = 'a'", "UnusedCredentials"),
+            ("auth = 'passthrough'\npassword = 'a'", "UnusedCredentials"),
+        ] {
+            assert_eq!(auth(toml), expected, "{toml}");
+        }
+        let own = Some(Arc::new(Credentials::new(b"own".to_vec(), vec![])));
+        let settings = Settings { auth: Some(AuthMode::Stored), clients_own: own, ..Settings::default() };
+        assert!(settings.needs_credentials());
+        assert!(matches!(settings.auth(), Ok(Auth::Stored(own)) if own.user() == b"own"));
+        let settings = Settings { user: Some("a".to_owned()), ..settings };
+        assert!(!settings.needs_credentials());
+        assert!(matches!(settings.auth(), Err(ConfigError::NoPassword)));
+    }
+
+    #[test]
+    fn the_password_is_not_shown() {
+        let settings: Settings = toml::from_str("password = 'secret'").unwrap();
+        let shown = format!("{settings:?}");
+        assert!(shown.contains("not shown") && !shown.contains("secret"), "{shown}");
     }
 }

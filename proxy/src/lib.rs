@@ -11,8 +11,12 @@
 
 mod backend;
 pub mod config;
+mod connection_ids;
+pub mod credentials;
 pub mod endpoint;
 pub mod listener;
+mod packet_stream;
+mod printable;
 pub mod run;
 pub mod serve;
 pub mod session;

@@ -72,14 +72,14 @@ fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let listen = settings.listen_addresses()?;
     let proxy = Arc::new(settings.proxy()?);
     raise_open_files();
-    runtime()?.block_on(async {
+    block_on(async {
         let mut listeners = Vec::new();
         for address in &listen {
             listeners.push(Listener::bind(address).await?);
         }
         serve(proxy, listeners, settings.shutdown_grace()).await.context("cannot receive signals")?;
         Ok(ExitCode::SUCCESS)
-    })
+    })?
 }
 
 fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
@@ -88,10 +88,13 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     let named = settings.upstream.as_deref().and_then(<[_]>::first).cloned();
     let plan = Plan::from_command(&args.command, named)?;
     settings.upstream.get_or_insert_with(|| vec![plan.upstream().clone()]);
+    if settings.needs_credentials() {
+        settings.clients_own = Some(Arc::new(plan.credentials()?));
+    }
     let proxy = Arc::new(settings.proxy()?);
     let signals = BlockedSignals::block()?;
     let socket_dir = SocketDir::create()?;
-    let code = runtime()?.block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals))?;
+    let code = block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals))??;
     if code.success() && proxy.told_errors() > 0 {
         log.tell(&format!(
             "{} ended with status 0, but {} of its responses ended with an error of spillway's: the output is not complete",
@@ -103,8 +106,16 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code.code()))
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start the runtime")
+/// Runs a future to its end. A look-up that the system's resolver still works on is left behind: nothing waits for its
+/// answer any more, and it may take half a minute.
+fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 /// A session needs two sockets and a file or more: the soft limit of 1024, kept low for programs that use select(2),

@@ -12,11 +12,13 @@
 //! backup perhaps).
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::Path;
 
 mod builtin_socket;
 mod capture;
 mod child;
+mod credentials;
 mod error;
 mod help;
 mod log_target;
@@ -32,21 +34,24 @@ mod tls;
 mod upstream;
 
 pub use child::{Child, ClientExit};
+pub use credentials::UnknownAccount;
 pub use error::{QueryProblem, RunError};
 pub use log_target::{LogTarget, LogWriter};
 pub use private_proxy::run_client;
 pub use signals::BlockedSignals;
 pub use socket_dir::SocketDir;
 
+use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
+use credentials::{Login, login_name};
 use options::OptionTable;
 use program::{Family, Program};
 use scan::{Given, Origin, Scan};
 
 /// What `run` will do: which server to reach, and how to start the client so that it reaches Spillway instead.
-#[derive(Debug)]
 pub struct Plan {
     upstream: Endpoint,
+    account: Result<Credentials, UnknownAccount>,
     program: Program,
     args: Vec<OsString>,
     insert_at: usize,
@@ -73,13 +78,30 @@ impl Plan {
         let connection = upstream::Connection { program: &program, table: &table, given: &given, env: &env };
         connection.check_overridable()?;
         let upstream = upstream.map_or_else(|| connection.upstream(), Ok)?;
+        let login = Login { family: program.family, given: &given, env: &env, login_name: &login_name };
+        let account = login.credentials();
         let knows_protocol = table.exact("protocol").is_some();
-        Ok(Self { upstream, program, args: args.to_vec(), insert_at: scan.insert_at, knows_protocol })
+        Ok(Self {
+            upstream,
+            account,
+            program,
+            args: args.to_vec(),
+            insert_at: scan.insert_at,
+            knows_protocol,
+        })
     }
 
     /// The server to reach.
     pub fn upstream(&self) -> &Endpoint {
         &self.upstream
+    }
+
+    /// The account that the client would use by itself.
+    ///
+    /// # Errors
+    /// [`RunError::Account`] if only the client knows, or comes to know, the password.
+    pub fn credentials(&self) -> Result<Credentials, RunError> {
+        self.account.clone().map_err(|reason| RunError::Account { program: self.program.name, reason })
     }
 
     /// The name of the client, for messages: `mysqldump`.
@@ -106,6 +128,17 @@ impl Plan {
         }
         options.push(path);
         options
+    }
+}
+
+/// Without the arguments, among which a password may stand.
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut plan = f.debug_struct("Plan");
+        plan.field("program", &self.program)
+            .field("upstream", &self.upstream)
+            .field("account", &self.account);
+        plan.finish_non_exhaustive()
     }
 }
 

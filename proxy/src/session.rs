@@ -1,36 +1,46 @@
 //! One client connection with its backend connection, from accept to end.
 
+mod applicant;
 mod backend;
 mod client;
-mod handshake;
+mod continuity;
+mod exposure;
 mod keepalive;
+mod login;
 mod loss;
-mod packet_io;
+mod passthrough;
+mod probes;
+mod refusal;
 mod relay;
+mod stored;
 
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use spillway_protocol::encode_err;
-use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::info;
 
-use crate::backend::{ConnectError, Connected, connect};
-use crate::endpoint::Endpoint;
+use crate::backend::Upstreams;
+use crate::connection_ids::ConnectionIds;
+use crate::credentials::Auth;
+use crate::printable::printable;
 use crate::spool::Spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
 use crate::stream::Stream;
+use applicant::Applicant;
 use backend::BackendHalf;
 use client::ClientHalf;
-use handshake::{GreetingError, LoginError, log_in, read_greeting, refusal};
+use continuity::Continuity;
 use keepalive::Keepalive;
+use login::Ready;
 use loss::{Loss, Told};
-use packet_io::PacketStream;
+pub(crate) use probes::Probes;
+use refusal::Refusal;
 use relay::{Relay, RelayEnd, RelayParts};
+pub(crate) use stored::ServerProfile;
 
 /// How long a session that is told to stop may take to tell its client.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -38,8 +48,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// What all sessions of a proxy share.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where the servers are, in the order in which they are tried.
-    pub upstreams: Vec<Endpoint>,
+    pub(crate) upstreams: Arc<Upstreams>,
+    /// Who checks the clients' passwords.
+    pub(crate) auth: Auth,
+    pub(crate) profile: ServerProfile,
+    pub(crate) connection_ids: Arc<ConnectionIds>,
+    pub(crate) probes: Probes,
     /// Memory of all sessions.
     pub memory: Arc<MemoryBudget>,
     /// Disk space of all sessions.
@@ -66,23 +80,30 @@ impl Proxy {
     /// Takes a client from its first byte to its last. `stop` ends the session at once.
     pub(crate) async fn session(&self, client: Stream, stop: CancellationToken) {
         let started = Instant::now();
-        let mut client = PacketStream::new(client);
+        let peer = client.peer_ip();
+        let mut applicant = Applicant::new(client);
         let ready = tokio::select! {
-            ready = self.establish(&mut client) => ready,
+            ready = self.establish(&mut applicant) => ready,
             () = stop.cancelled() => return,
         };
         let parts = match ready {
-            Ok(ready) => ready,
-            Err(refusal) => return self.refuse(client, refusal).await,
+            Ok(parts) => parts,
+            Err(refusal) => {
+                refusal.log();
+                if refusal.is_by_leaving() {
+                    self.probes.note(peer);
+                }
+                return applicant.tell(&refusal).await;
+            }
         };
         info!(
-            user = parts.login.user,
+            user = printable(&parts.login.user),
             server = %parts.told.upstream,
             version = parts.login.server_version,
             server_connection = parts.login.connection_id,
             "session started"
         );
-        let client = ClientHalf::new(client.stream, &client.ahead);
+        let client = ClientHalf::new(applicant.packets.stream, &applicant.packets.ahead);
         let mut relay = Relay::new(client, parts);
         let end = tokio::select! {
             end = poll_fn(|cx| relay.poll(cx)) => end,
@@ -103,110 +124,60 @@ impl Proxy {
     }
 
     /// Everything up to the end of the login.
-    async fn establish(&self, client: &mut PacketStream) -> Result<RelayParts, Refusal> {
-        self.check_socket_upstream(&client.stream)?;
+    async fn establish(&self, applicant: &mut Applicant) -> Result<RelayParts, Refusal> {
+        self.check_socket_upstream(&applicant.packets.stream)?;
         let memory = self.memory.share().ok_or(Refusal::NoMemory)?;
-        let Connected { stream, address } = tokio::select! {
-            connected = connect(&self.upstreams) => connected?,
-            () = client.stream.gone() => return Err(Refusal::ClientGone),
-        };
-        let mut backend = PacketStream::new(stream);
-        let greeting = tokio::select! {
-            greeting = read_greeting(&mut backend) => greeting,
-            () = client.stream.gone() => return Err(Refusal::ClientGone),
-        };
-        let (greeting, sequence_id) = match greeting {
-            Ok(greeting) => greeting,
-            Err(GreetingError::Refused(packet)) => {
-                client
-                    .write_packet(packet.sequence_id, &packet.payload)
-                    .await
-                    .map_err(LoginError::ClientGone)?;
-                return Err(refusal(&packet.payload).into());
+        let mut attempts = self.upstreams.attempts();
+        let ready = match &self.auth {
+            Auth::Passthrough => passthrough::log_in(applicant, &self.upstreams, &mut attempts).await?,
+            Auth::Stored(credentials) => {
+                let (profile, ids) = (&self.profile, &self.connection_ids);
+                stored::log_in(applicant, &self.upstreams, &mut attempts, profile, ids, credentials).await?
             }
-            Err(GreetingError::Failed(error)) => return Err(Refusal::NoGreeting { address, error }),
         };
-        let login = log_in(client, &mut backend, &greeting, sequence_id).await?;
-        if !backend.ahead.is_empty() {
-            return Err(Refusal::BytesBehindLogin(backend.ahead.len()));
+        if !ready.backend.ahead.is_empty() {
+            return Err(Refusal::BytesBehindLogin(ready.backend.ahead.len()));
         }
-        let told = Told { upstream: address, by_libmariadb: login.by_libmariadb };
+        attempts.succeeded(&ready.server);
+        self.upstreams.prefer(&ready.server);
+        let continuity = self.continuity(&ready);
+        let Ready { backend, server, login, .. } = ready;
+        let upstream = server.to_string();
         Ok(RelayParts {
             backend: BackendHalf::new(backend.stream, login.capabilities),
             spool: Spool::new(memory, Arc::clone(&self.disk)),
             keepalive: Keepalive::new(self.keepalive, self.keepalive_for),
-            login,
-            told,
+            told: Told { upstream, by_libmariadb: applicant.is_by_libmariadb() },
+            told_id: self.connection_ids.tell(&server, login.told_connection_id, login.connection_id),
             session_init: self.session_init.clone(),
+            continuity,
+            login,
         })
+    }
+
+    /// With stored credentials a session can go on over another connection.
+    fn continuity(&self, ready: &Ready) -> Option<Continuity> {
+        let Auth::Stored(credentials) = &self.auth else { return None };
+        Some(Continuity::new(
+            Arc::clone(&self.upstreams),
+            Arc::clone(credentials),
+            ready.server.clone(),
+            ready.greeting.clone(),
+            ready.response.clone(),
+            ready.login.capabilities | stored::OWN_LOGIN,
+        ))
     }
 
     /// `unix_socket` accounts trust the uid at the other end, which is Spillway's own: whoever comes through would be
     /// taken for Spillway's user.
     fn check_socket_upstream(&self, client: &Stream) -> Result<(), Refusal> {
-        let to_socket = self.upstreams.iter().any(|upstream| matches!(upstream, Endpoint::Unix(_)));
         let own_uid = nix::unistd::Uid::effective().as_raw();
-        if to_socket && !self.allow_socket_upstream && client.peer_uid() != Some(own_uid) {
+        if self.upstreams.has_socket() && !self.allow_socket_upstream && client.peer_uid() != Some(own_uid) {
             return Err(Refusal::ForeignUid(client.peer_uid()));
         }
         Ok(())
     }
-
-    /// Tells a client why it cannot be served, as far as it can be told, and the log.
-    async fn refuse(&self, mut client: PacketStream, refusal: Refusal) {
-        if let Some(packet) = refusal.err_packet() {
-            let _ = timeout(STOP_TIMEOUT, client.stream.write_all(&packet)).await;
-        }
-        match refusal {
-            Refusal::ClientGone | Refusal::Login(LoginError::ClientGone(_)) => debug!(%refusal, "no session"),
-            Refusal::Login(LoginError::Refused { .. }) => info!(%refusal, "no session"),
-            _ => warn!(%refusal, "no session"),
-        }
-    }
 }
-
-/// Why a client got no session.
-#[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("the client went away before the server was reached")]
-    ClientGone,
-    #[error(
-        "the server is reached by its Unix socket, which is only for clients of spillway's own uid; this one is {0:?}"
-    )]
-    ForeignUid(Option<u32>),
-    #[error("--memory leaves nothing for another session")]
-    NoMemory,
-    #[error(transparent)]
-    Unreachable(#[from] ConnectError),
-    #[error("lost connection to {address} at its greeting (error 2013): {error}")]
-    NoGreeting { address: String, error: LoginError },
-    #[error(transparent)]
-    Login(#[from] LoginError),
-    #[error("the server sent {0} bytes behind the end of the login")]
-    BytesBehindLogin(usize),
-}
-
-impl Refusal {
-    /// The ERR packet for the client. Before the greeting it carries no SQLSTATE, and its code is one of a server's:
-    /// of the client's own (2003, 2013) a client with MariaDB's library would show "Received malformed packet" only,
-    /// and which library it is, nobody knows yet.
-    fn err_packet(&self) -> Option<Vec<u8>> {
-        let code = match self {
-            Self::ForeignUid(_) => ER_ACCESS_DENIED_NO_PASSWORD_ERROR,
-            Self::NoMemory => ER_CON_COUNT_ERROR,
-            Self::Unreachable(_) => ER_CONNECT_TO_FOREIGN_DATA_SOURCE,
-            Self::NoGreeting { .. } => ER_NET_READ_ERROR,
-            // Nobody can be told, or the server's own ERR was passed on.
-            Self::ClientGone | Self::Login(_) | Self::BytesBehindLogin(_) => return None,
-        };
-        Some(encode_err(0, code, None, &format!("spillway: {self}")))
-    }
-}
-
-const ER_CON_COUNT_ERROR: u16 = 1040;
-const ER_NET_READ_ERROR: u16 = 1158;
-const ER_CONNECT_TO_FOREIGN_DATA_SOURCE: u16 = 1429;
-const ER_ACCESS_DENIED_NO_PASSWORD_ERROR: u16 = 1698;
 
 fn log_end(relay: &Relay, end: &RelayEnd, started: Instant) {
     let stats = relay.spool().stats();

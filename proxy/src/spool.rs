@@ -9,6 +9,7 @@
 //! nowhere. A response is a list of ranges in blocks. One task owns a session's spool; nothing here is locked.
 
 pub(crate) mod block;
+mod blocks;
 pub mod budget;
 pub(crate) mod disk;
 mod response;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
-use block::{Buffer, MAX_BLOCK_LEN, MIN_BLOCK_LEN};
+use block::{Buffer, MIN_BLOCK_LEN};
 use budget::{DiskBudget, MemoryShare};
 use disk::{DiskTier, Extent, ReadJob, WriteJob};
 pub(crate) use response::ResponseId;
@@ -36,8 +37,9 @@ pub(crate) enum Feed<'a> {
     Data(&'a [u8]),
     /// Nothing yet.
     Wait,
-    /// These packets are the whole response; they are given once. [`Spool::finish_front`] goes on to the next one.
-    Answer(Vec<u8>),
+    /// These packets are the whole response; they are given once. [`Spool::finish_front`] goes on to the next one, or
+    /// there is to be no next one.
+    Answer { packets: Vec<u8>, is_last: bool },
     /// The response is fed to its end. [`Spool::finish_front`] goes on to the next one.
     Complete,
     /// The rest of the response is lost. An ERR packet with this sequence id may follow; none may inside a packet.
@@ -184,11 +186,19 @@ impl Spool {
         ResponseId(self.first_response + self.responses.len() as u64 - 1)
     }
 
-    /// Opens a response that is complete already: whole packets of the proxy's own.
-    pub(crate) fn answer(&mut self, packets: Vec<u8>) {
+    /// Opens a response that is complete already: whole packets of the proxy's own, with which the session ends or
+    /// not.
+    pub(crate) fn answer(&mut self, packets: Vec<u8>, is_last: bool) {
         let mut response = Response::new(0);
-        response.end = End::Answered(packets);
+        response.end = End::Answered { packets, is_last };
         self.responses.push_back(response);
+    }
+
+    /// These packets are all of a response that was kept aside until it was complete.
+    pub(crate) fn fill(&mut self, id: ResponseId, packets: Vec<u8>) {
+        if let Some(response) = self.response(id) {
+            response.end = End::Answered { packets, is_last: false };
+        }
     }
 
     /// The command of `id` is complete: now it is known with which sequence id its response begins.
@@ -252,7 +262,7 @@ impl Spool {
         self.responses.truncate(1);
         let Some(front) = self.responses.front_mut() else { return };
         let whole = matches!(front.end, End::Complete) && front.chunks.is_empty();
-        if !whole && !matches!(front.end, End::Answered(_)) {
+        if !whole && !matches!(front.end, End::Answered { .. }) {
             front.chunks.clear();
             front.end = End::Lost;
         }
@@ -278,7 +288,9 @@ impl Spool {
             return Feed::Idle;
         };
         match &mut response.end {
-            End::Answered(packets) => Feed::Answer(std::mem::take(packets)),
+            End::Answered { packets, is_last } => {
+                Feed::Answer { packets: std::mem::take(packets), is_last: *is_last }
+            }
             End::Complete if response.chunks.is_empty() => Feed::Complete,
             End::Lost if feedable.waits_for.is_none() => Feed::Lost { err_sequence_id: response.boundary() },
             _ => Feed::Wait,
@@ -329,109 +341,12 @@ impl Spool {
         }
     }
 
-    fn fill_block(&mut self) -> Option<&mut Buffer> {
-        match self.blocks.back_mut() {
-            Some(Block { state: BlockState::Loaded(buffer), .. }) if self.filling => Some(buffer),
-            _ => None,
-        }
-    }
-
     /// Whether the feed can go on only with bytes that are not drained yet: the end of a packet that it holds back.
     fn feed_needs_more(&self) -> bool {
         self.responses.front().is_some_and(|front| {
             let feedable = front.feedable(|number| self.is_loaded(number));
             matches!(front.end, End::Open) && feedable.len == 0 && feedable.waits_for.is_none()
         })
-    }
-
-    /// Begins a block to be filled; a small one beyond what the session may hold if `needed`.
-    fn begin_block(&mut self, needed: bool) -> bool {
-        // An eighth of what the session may hold: some to read into, some being written, some read ahead.
-        let fair = (self.memory.allowance() / 8) as usize;
-        let mut len = self.next_block_len;
-        while len > MIN_BLOCK_LEN && len > fair {
-            len /= 4;
-        }
-        let buffer = match self.take_buffer(len) {
-            Some(buffer) => buffer,
-            None if needed => self.force_buffer(MIN_BLOCK_LEN),
-            None => return false,
-        };
-        self.blocks.push_back(Block { state: BlockState::Loaded(buffer), unread: 0, returned: false });
-        self.filling = true;
-        true
-    }
-
-    /// Ends the filling of the last block. The next one is larger: this one did not hold what came.
-    fn seal(&mut self) {
-        debug_assert_eq!(self.unparsed, 0);
-        if std::mem::take(&mut self.filling) {
-            self.next_block_len = (4 * self.next_block_len).min(MAX_BLOCK_LEN);
-            let last = self.blocks.len() - 1;
-            if self.blocks[last].unread == 0 {
-                self.free_block(last);
-            }
-        }
-    }
-
-    /// Starts over in a last block of which everything was fed.
-    fn reuse_fill_block(&mut self) {
-        let idle = self.unparsed == 0 && self.blocks.back().is_some_and(|block| block.unread == 0);
-        if let Some(buffer) = self.fill_block().filter(|_| idle) {
-            buffer.clear();
-        }
-    }
-
-    fn free_block(&mut self, index: usize) {
-        if let BlockState::Loaded(buffer) = std::mem::replace(&mut self.blocks[index].state, BlockState::Gone)
-        {
-            self.recycle(buffer);
-        }
-        while matches!(self.blocks.front(), Some(Block { state: BlockState::Gone, .. })) {
-            self.blocks.pop_front();
-            self.first_block += 1;
-        }
-    }
-
-    fn take_buffer(&mut self, len: usize) -> Option<Buffer> {
-        if let Some(mut spare) = self.spare.take() {
-            if spare.len() == len {
-                spare.clear();
-                return Some(spare);
-            }
-            self.memory.shrink(spare.len() as u64);
-        }
-        self.memory.try_grow(len as u64).then(|| Buffer::new(len))
-    }
-
-    /// A buffer beyond what the session may hold: the one without which it could not go on.
-    fn force_buffer(&mut self, len: usize) -> Buffer {
-        self.memory.force_grow(len as u64);
-        Buffer::new(len)
-    }
-
-    fn recycle(&mut self, buffer: Buffer) {
-        // A block that was forced beyond the allowance must not stay as one to be filled.
-        let within = self.memory.blocks() <= self.memory.allowance();
-        if self.spare.is_none() && within && buffer.len() == self.next_block_len {
-            self.spare = Some(buffer);
-        } else {
-            self.memory.shrink(buffer.len() as u64);
-        }
-    }
-
-    /// Gives back what an idle session does not need.
-    fn shrink(&mut self) {
-        if let Some(spare) = self.spare.take() {
-            self.memory.shrink(spare.len() as u64);
-        }
-        self.next_block_len = MIN_BLOCK_LEN;
-        let large = self.fill_block().is_some_and(|buffer| buffer.len() > MIN_BLOCK_LEN);
-        if large && self.unparsed == 0 {
-            self.filling = false;
-            let last = self.blocks.len() - 1;
-            self.free_block(last);
-        }
     }
 }
 

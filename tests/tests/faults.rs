@@ -253,7 +253,7 @@ fn a_server_that_is_down_is_an_error_with_a_code() -> Result<()> {
     let fault = Fault::start(server().address())?;
     let nowhere = fault.address();
     drop(fault);
-    let spillway = Spillway::to(&nowhere).start()?;
+    let spillway = Spillway::to(&nowhere).options(&["--handshake-timeout=2s"]).start()?;
     let mut mysql = client::dumper("mysql", spillway.endpoint());
     mysql.args(["--connect-timeout=20", "-e", "SELECT 1"]);
     let finished = process::run(&mut mysql, LIMIT)?;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::{QueryProblem, RunError};
+use crate::credentials::PASSWORD_VARIABLE;
 
 /// What a helper run said.
 pub(crate) struct Captured {
@@ -39,6 +40,7 @@ fn capture_within(program: &OsStr, args: &[OsString], limit: Duration) -> Result
     let mut child = Command::new(program)
         .args(args)
         .env("LC_ALL", "C")
+        .env_remove(PASSWORD_VARIABLE)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

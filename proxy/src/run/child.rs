@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use super::error::RunError;
 use super::signals::{BlockedSignals, Received, WatchedSignals, signals_error};
+use crate::credentials::PASSWORD_VARIABLE;
 
 /// The client, running.
 #[derive(Debug)]
@@ -126,7 +127,9 @@ fn spawn(argv: &[OsString], mask: &SigSet) -> Result<Pid, RunError> {
     let failed = |errno: Errno| RunError::spawn(program.to_string_lossy().into_owned(), errno.into());
     let spawned = || {
         let args = argv.iter().map(|arg| c_string(arg)).collect::<Result<Vec<_>, _>>()?;
-        let env = std::env::vars_os().map(variable).collect::<Result<Vec<_>, _>>()?;
+        // Spillway's own password is none of the client's business.
+        let env = std::env::vars_os().filter(|(name, _)| name != PASSWORD_VARIABLE);
+        let env = env.map(variable).collect::<Result<Vec<_>, _>>()?;
         let mut attributes = PosixSpawnAttr::init()?;
         attributes
             .set_flags(PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF)?;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::credentials::UnknownAccount;
 use super::program;
 use crate::listener::ListenError;
 
@@ -71,6 +72,17 @@ pub enum RunError {
     Tls {
         /// Name of the option without its dashes.
         option: String,
+    },
+    /// Spillway is to know the account, and does not.
+    #[error(
+        "`--auth stored` needs the account of `{program}`, and {reason}: name a file with user and password by \
+         --credentials, or leave --auth stored out"
+    )]
+    Account {
+        /// The name of the client.
+        program: &'static str,
+        /// Why it is not known.
+        reason: UnknownAccount,
     },
     /// An option at the end has no value: what `run` adds would be taken for it.
     #[error("option `{option}` needs a value and is the last one: give it its value")]
@@ -159,6 +171,7 @@ impl RunError {
             | Self::OptionFiles { .. }
             | Self::NoPrintDefaults { .. }
             | Self::Tls { .. }
+            | Self::Account { .. }
             | Self::SocketDir { .. } => EXIT_CONFIG,
             Self::Listen(_) | Self::Signals { .. } | Self::Wait { .. } => EXIT_INTERNAL,
             Self::NotExecutable { .. } => EXIT_NOT_EXECUTABLE,

@@ -28,8 +28,19 @@ pub(crate) fn parse(text: &str) -> Result<OptionTable, QueryProblem> {
 /// Without `protocol`: Connector/C, with which Debian builds mydumper 0.10, passes over the names of protocols in
 /// option files (tried).
 pub(crate) fn connector() -> OptionTable {
-    let values =
-        ["host", "port", "socket", "ssl-mode", "ssl-ca", "ssl-capath", "ssl-cert", "ssl-key", "ssl-cipher"];
+    let values = [
+        "host",
+        "port",
+        "socket",
+        "user",
+        "password",
+        "ssl-mode",
+        "ssl-ca",
+        "ssl-capath",
+        "ssl-cert",
+        "ssl-key",
+        "ssl-cipher",
+    ];
     let flags = ["ssl", "ssl-verify-server-cert"];
     let spec = |name: &str, arity| OptionSpec { name: name.to_owned(), short: None, arity };
     OptionTable {

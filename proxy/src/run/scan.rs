@@ -1,6 +1,7 @@
 //! Finds, in the arguments of a client, what concerns its connection, and where options can be added.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::options::{Arity, OptionSpec, OptionTable, Resolved, Switch};
@@ -17,7 +18,7 @@ pub(crate) struct Scan {
 }
 
 /// An option that concerns the connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Given {
     /// The full name, without dashes in front.
     pub(crate) name: String,
@@ -36,6 +37,23 @@ pub(crate) enum Origin {
     OptionFile,
 }
 
+/// Without the value of a password.
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut given = f.debug_struct("Given");
+        given.field("name", &self.name).field("origin", &self.origin);
+        match is_password(&self.name) {
+            true => given.finish_non_exhaustive(),
+            false => given.field("value", &self.value).finish(),
+        }
+    }
+}
+
+/// `password`, and MySQL's `password1` to `password3`.
+fn is_password(name: &str) -> bool {
+    name.starts_with("password")
+}
+
 impl Given {
     /// The value of a boolean option. What is neither yes nor no counts as yes: this is asked for demands only, and
     /// the client will complain.
@@ -51,7 +69,7 @@ impl Given {
 }
 
 impl Scan {
-    /// Notes an option; a password is none of our business.
+    /// Notes an option that concerns the connection.
     pub(crate) fn note(&mut self, name: &str, value: Option<&[u8]>, origin: Origin) {
         if RELEVANT.contains(&name) {
             let value = value.map(|value| OsString::from_vec(value.to_vec()));
@@ -103,6 +121,9 @@ fn long_option<'a>(
         return None;
     };
     let value = match switch {
+        // None; and what no client understands (MariaDB's crash), as if it were to be asked for.
+        Some(Switch::Off) if is_password(&spec.name) => Some(b"".as_slice()),
+        Some(Switch::On) if is_password(&spec.name) => None,
         Some(Switch::On) => Some(b"1".as_slice()),
         Some(Switch::Off) => Some(b"0".as_slice()),
         None => value,
@@ -146,8 +167,14 @@ pub(crate) fn split_at_equals(option: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// The options that choose the server or say something of TLS, and, for mydumper, the option files.
-const RELEVANT: [&str; 24] = [
+/// The options that choose the server and the account or say something of TLS, and, for mydumper, the option files.
+const RELEVANT: [&str; 30] = [
+    "user",
+    "password",
+    "password1",
+    "password2",
+    "password3",
+    "ask-password",
     "host",
     "port",
     "socket",
@@ -206,13 +233,15 @@ pub(crate) mod tests {
             ("--host --port=1", vec!["host=--port=1"]),
             ("--host=", vec!["host="]),
             ("--result-file --host=a", vec![]),
-            ("--password --host=a", vec!["host=a"]), // only an attached value
+            ("--password --host=a", vec!["password", "host=a"]), // only an attached value
             ("--master-data --port 1", vec!["port=1"]),
             ("--where=--host=a --port=1 --port=2", vec!["port=1", "port=2"]),
             ("--skip-ssl --ssl --ssl=0 --enable-ssl", vec!["ssl=0", "ssl", "ssl=0", "ssl=1"]),
             ("--skip-host --loose-port=1", vec!["host=0", "port=1"]),
             ("--nonsense --host=a", vec!["host=a"]),
-            ("--password=secret", vec![]),
+            ("--password=secret", vec!["password=secret"]),
+            ("--pass=a --skip-password", vec!["password=a", "password="]),
+            ("--enable-password --user=", vec!["password", "user="]),
         ] {
             assert_eq!(noted(&scan_line(line)), expected, "{line}");
         }
@@ -225,10 +254,11 @@ pub(crate) mod tests {
             ("-h db1 -P 3307", vec!["host=db1", "port=3307"]),
             ("-vhdb1", vec!["host=db1"]),
             ("-vAh db1", vec!["host=db1"]),
-            ("-psecret -h=db1", vec!["host==db1"]), // the equals sign is part of it
-            ("-p -h db1", vec!["host=db1"]),        // -p takes no argument of its own
-            ("-vp -S /s", vec!["socket=/s"]),
-            ("-phdb1", vec![]),              // a password
+            ("-psecret -h=db1", vec!["password=secret", "host==db1"]), // the equals sign is part of it
+            ("-p -h db1", vec!["password", "host=db1"]),               // -p takes no argument of its own
+            ("-vp -S /s", vec!["password", "socket=/s"]),
+            ("-ubackup -u b", vec!["user=backup", "user=b"]),
+            ("-phdb1", vec!["password=hdb1"]),
             ("-r -h -P 1", vec!["port=1"]),  // a file named -h
             ("-jh db1 -P1", vec!["port=1"]), // -j is unknown
             ("- -h db1", vec!["host=db1"]),
@@ -277,6 +307,13 @@ pub(crate) mod tests {
         let arg = OsString::from_vec(b"--socket=/\xff".to_vec());
         let scan = scan(&[arg], &mariadb_dump(), Origin::CommandLine);
         assert_eq!(scan.given[0].value.as_deref().map(OsStr::as_bytes), Some(b"/\xff".as_slice()));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let scan = scan_line("-psecret --password=secret --password --host=db1");
+        let shown = format!("{scan:?}");
+        assert!(shown.contains("password") && shown.contains("db1") && !shown.contains("secret"), "{shown}");
     }
 
     #[test]

@@ -144,6 +144,29 @@ fn arguments_may_be_any_bytes() {
 }
 
 #[test]
+fn the_account_is_the_clients() {
+    let client = FakeClient::mysqldump("--user=backup --password=secret");
+    let credentials = client.plan("db", Some("db1")).expect("a plan").credentials().expect("an account");
+    assert_eq!((credentials.user(), credentials.password()), (b"backup".as_slice(), b"secret".as_slice()));
+    // What it asks for itself is its own business, and an error only for who wants to know.
+    let error = client.plan("-p db", Some("db1")).expect("a plan").credentials().expect_err("no password");
+    assert_eq!(error.exit_code(), 78);
+    assert!(error.to_string().contains("`--password` makes it ask"), "{error}");
+}
+
+#[test]
+fn no_password_is_shown() {
+    let client = FakeClient::mysqldump("--user=backup --password=secret1");
+    for line in ["db", "-psecret2 db", "--password=secret3 db"] {
+        let plan = client.plan(line, Some("db1")).expect("a plan");
+        let shown = format!("{plan:?} {:?}", plan.credentials());
+        assert!(shown.contains("backup") && !shown.contains("secret"), "{shown}");
+    }
+    let error = client.plan("--password=secret3 db -r", None).expect_err("a missing value");
+    assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+}
+
+#[test]
 fn mydumper_is_told_in_its_own_spelling() {
     let help = include_str!("fixtures/mydumper-0.10.help");
     let client = FakeClient::new("mydumper", help, "");

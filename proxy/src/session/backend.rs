@@ -14,6 +14,7 @@ use spillway_protocol::{
 };
 use tokio::io::AsyncWrite;
 
+use super::continuity::Keeps;
 use crate::spool::{ResponseId, Spool};
 use crate::stream::Stream;
 
@@ -24,13 +25,22 @@ const OUTBOX_LIMIT: usize = 16 * 1024;
 /// Bytes of a response to a command of the proxy's own that are kept; the longest is a row of five numbers.
 const OWN_RESPONSE_LIMIT: usize = 4 * 1024;
 
+/// The longest response to a setting: an OK packet that tells what has changed.
+const SETTING_RESPONSE_LIMIT: usize = 64 * 1024;
+
 /// A command of the proxy's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OwnCommand {
     /// A session-init statement.
     SessionInit(String),
-    /// Asks for the server's idle timeouts.
+    /// Asks for the server's idle timeouts. The last of those that begin a session.
     IdleTimeouts(&'static str),
+    /// Asks which server this is.
+    Identity(&'static str),
+    /// COM_STATISTICS, for the server's uptime.
+    Uptime,
+    /// A setting of the client's, made again on a new connection: the payload.
+    Replay(Vec<u8>),
     /// COM_STATISTICS. Not COM_PING, whose OK sets ROW_COUNT() to 0; this leaves ROW_COUNT(), warnings and
     /// FOUND_ROWS() alone.
     Keepalive,
@@ -42,16 +52,29 @@ impl OwnCommand {
         let query = |sql: &str| (Command::QUERY, [head, sql.as_bytes()].concat());
         let (command, payload) = match self {
             Self::SessionInit(sql) => query(sql),
-            Self::IdleTimeouts(sql) => query(sql),
-            Self::Keepalive => (Command::STATISTICS, vec![Command::STATISTICS.0]),
+            Self::IdleTimeouts(sql) | Self::Identity(sql) => query(sql),
+            Self::Keepalive | Self::Uptime => (Command::STATISTICS, vec![Command::STATISTICS.0]),
+            Self::Replay(payload) => (Command(payload.first().copied().unwrap_or_default()), payload.clone()),
         };
         (command, encode_packet(0, &payload))
     }
 }
 
+/// A command of the client's that can be sent again on another connection.
+pub(crate) struct Setting {
+    pub(crate) id: ResponseId,
+    pub(crate) keeps: Keeps,
+    pub(crate) payload: Vec<u8>,
+}
+
 /// A response that is under way or to come.
 enum Pending {
-    Client { id: ResponseId, command: Command },
+    Client {
+        id: ResponseId,
+        command: Command,
+    },
+    /// Its response goes to the client when it is complete, so that none of it is fed if the connection is lost.
+    Setting(Setting),
     Own(OwnCommand),
 }
 
@@ -59,6 +82,8 @@ enum Pending {
 pub(crate) enum BackendEvent {
     /// A response to the client is drained.
     ClientResponse { command: Command, end: ResponseEnd },
+    /// A response to a setting of the client's, as packets.
+    SettingResponse { setting: Setting, end: ResponseEnd, packets: Vec<u8> },
     /// A response to a command of the proxy's own, as packets.
     OwnResponse { own: OwnCommand, end: ResponseEnd, packets: Vec<u8> },
     /// The server asks the client for a file.
@@ -111,6 +136,32 @@ impl BackendHalf {
         }
     }
 
+    /// Sends a setting of the client's.
+    pub(crate) fn send_setting(&mut self, setting: Setting) {
+        let command = Command(setting.payload.first().copied().unwrap_or_default());
+        if let Some(form) = command.response_form() {
+            self.tracker.expect(form);
+        }
+        self.forward(&encode_packet(0, &setting.payload));
+        self.pending.push_back(Pending::Setting(setting));
+    }
+
+    /// Whether nothing is under way that could not be sent again.
+    pub(crate) fn holds_only_settings(&self) -> bool {
+        !self.pending.iter().any(|pending| matches!(pending, Pending::Client { .. }))
+    }
+
+    /// The settings that are not answered, in their order. They are under way no more.
+    pub(crate) fn take_settings(&mut self) -> Vec<Setting> {
+        let pending = self.pending.drain(..);
+        pending
+            .filter_map(|pending| match pending {
+                Pending::Setting(setting) => Some(setting),
+                _ => None,
+            })
+            .collect()
+    }
+
     /// Sends a command of the proxy's own. Only between two commands of the client's.
     pub(crate) fn send_own(&mut self, own: OwnCommand) {
         let (command, packet) = own.packet(self.query_attributes);
@@ -149,6 +200,7 @@ impl BackendHalf {
             Some(Pending::Client { command, .. }) => {
                 matches!(*command, Command::CHANGE_USER | Command::RESET_CONNECTION)
             }
+            Some(Pending::Setting(_)) => false,
             // An unsolicited ERR is on its way.
             None => !self.tracker.is_idle(),
         }
@@ -223,6 +275,15 @@ impl BackendHalf {
                     let unfinished = self.tracker.unfinished_len();
                     spool.append(*id, step.consumed, unfinished, self.tracker.last_sequence_id());
                 }
+                Some(Pending::Setting(_)) => {
+                    self.own_response.extend_from_slice(&spool.unparsed()[..step.consumed]);
+                    spool.skip(step.consumed);
+                    if self.own_response.len() > SETTING_RESPONSE_LIMIT {
+                        let (payload_len, first) = (self.own_response.len() as u64, None);
+                        let place = "the answer to a setting";
+                        return Err(ResponseError::Unexpected { payload_len, first, place });
+                    }
+                }
                 _ => {
                     let kept = step.consumed.min(OWN_RESPONSE_LIMIT - self.own_response.len());
                     self.own_response.extend_from_slice(&spool.unparsed()[..kept]);
@@ -244,6 +305,10 @@ impl BackendHalf {
                 Some(Pending::Client { id, command }) => {
                     spool.complete(id);
                     BackendEvent::ClientResponse { command, end }
+                }
+                Some(Pending::Setting(setting)) => {
+                    let packets = std::mem::take(&mut self.own_response);
+                    BackendEvent::SettingResponse { setting, end, packets }
                 }
                 Some(Pending::Own(OwnCommand::Keepalive)) if matches!(end, ResponseEnd::Error(_)) => {
                     self.farewell()

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use spillway_protocol::{Command, RequestReader};
+use spillway_protocol::{Command, RequestReader, whole_command};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
@@ -27,8 +27,14 @@ pub(crate) enum Route {
     Forward(Option<ResponseId>),
     /// It is the client's part in an exchange that a command has begun, whose response has this id.
     Continue(ResponseId),
+    /// It has gone to the server already, as a whole or in other words.
+    Sent(ResponseId),
     /// It goes nowhere: it could have the client send a password in clear over a weaker transport.
     RefuseCleartext,
+    /// It goes nowhere: it would log in to another account than the stored one.
+    RefuseUser,
+    /// It goes nowhere: it would end a session that has ended, or somebody else's.
+    RefuseKill(u64),
     /// It goes nowhere; ERR 1047 answers it.
     Refuse(Command),
     /// It goes nowhere; the session is lost and says so.
@@ -68,6 +74,11 @@ impl ClientHalf {
         }
         self.inbox.reserve(INBOX_LEN - self.inbox.len());
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox)
+    }
+
+    /// The payload of the command that was announced, if it is short enough to be looked at as a whole.
+    pub(crate) fn whole_command(&self) -> Option<&[u8]> {
+        whole_command(&self.inbox)
     }
 
     /// Packets of the proxy's own, to be written before anything else.

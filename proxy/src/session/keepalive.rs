@@ -69,19 +69,25 @@ impl Keepalive {
 
 /// The numbers of a result set's only row. NULLs and what is no number are left out.
 pub(crate) fn numbers_of_row(packets: &[u8], capabilities: Capabilities) -> Vec<u64> {
+    let numbers = row_values(packets, capabilities).into_iter();
+    numbers.filter_map(|value| std::str::from_utf8(&value).ok()?.parse().ok()).collect()
+}
+
+/// The values of a result set's only row, up to the first NULL.
+pub(crate) fn row_values(packets: &[u8], capabilities: Capabilities) -> Vec<Vec<u8>> {
     let mut payloads = payloads(packets);
     let columns = payloads.next().and_then(split_lenenc_int).map_or(0, |(columns, _)| columns as usize);
     let definitions_eof = usize::from(!capabilities.contains(Capabilities::DEPRECATE_EOF));
     let mut row = payloads.nth(columns + definitions_eof).unwrap_or_default();
-    let mut numbers = Vec::new();
+    let mut values = Vec::new();
     while let Some((len, rest)) = split_lenenc_int(row) {
         let Some((value, rest)) = rest.split_at_checked(len as usize) else {
             break;
         };
-        numbers.extend(std::str::from_utf8(value).ok().and_then(|value| value.parse::<u64>().ok()));
+        values.push(value.to_vec());
         row = rest;
     }
-    numbers
+    values
 }
 
 fn payloads(mut packets: &[u8]) -> impl Iterator<Item = &[u8]> {

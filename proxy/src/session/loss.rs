@@ -36,6 +36,9 @@ pub(crate) enum Loss {
     Protocol(#[from] ResponseError),
     #[error("the spool failed: {0}")]
     Spool(#[from] ReadBackError),
+    /// The session held nothing but settings, and yet it could not go on elsewhere.
+    #[error("no new one could take its place: {0}")]
+    NotReplaced(String),
     #[error("spillway was told to stop")]
     Shutdown,
     #[error("the client broke the protocol: {0}")]

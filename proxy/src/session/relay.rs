@@ -4,21 +4,25 @@
 //! progress is in fields, so a wake-up more or less changes nothing.
 
 mod commands;
+mod content;
 mod responses;
+mod takeover;
 
 use std::io;
 use std::task::{Context, Poll};
 
-use spillway_protocol::StatusFlags;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::backend::{BackendHalf, OwnCommand};
+use super::backend::{BackendHalf, OwnCommand, Setting};
 use super::client::ClientHalf;
-use super::handshake::Login;
-use super::keepalive::{Keepalive, timeouts_statement};
+use super::continuity::Continuity;
+use super::keepalive::Keepalive;
+use super::login::Login;
 use super::loss::{Loss, Told};
+use crate::connection_ids::ToldId;
 use crate::spool::Spool;
+use takeover::Link;
 
 /// Rounds of one [`Relay::poll`] before other sessions get their turn.
 const MAX_ROUNDS: usize = 64;
@@ -42,7 +46,17 @@ pub(crate) struct Relay {
     keepalive: Keepalive,
     login: Login,
     told: Told,
+    told_id: ToldId,
     session_init: Vec<String>,
+    /// Only where Spillway can log in by itself.
+    continuity: Option<Continuity>,
+    link: Link,
+    /// Settings of the client's that wait for a new connection.
+    unanswered: Vec<Setting>,
+    /// Session-init statements that the server has refused.
+    refused_init: Vec<String>,
+    /// Database and character set that a COM_CHANGE_USER under way asks for.
+    wanted_defaults: Option<(Vec<u8>, Option<u16>)>,
     in_transaction: bool,
     holds_locks: bool,
     /// When the client took the last byte of its last response.
@@ -64,21 +78,30 @@ pub(crate) struct RelayParts {
     pub(crate) keepalive: Keepalive,
     pub(crate) login: Login,
     pub(crate) told: Told,
+    pub(crate) told_id: ToldId,
     pub(crate) session_init: Vec<String>,
+    pub(crate) continuity: Option<Continuity>,
 }
 
 impl Relay {
     pub(crate) fn new(client: ClientHalf, parts: RelayParts) -> Self {
-        let RelayParts { backend, spool, keepalive, login, told, session_init } = parts;
+        let RelayParts { backend, spool, keepalive, login, told, told_id, session_init, continuity } = parts;
+        let status = login.status;
         let mut relay = Self {
             client,
             backend,
             spool,
             keepalive,
-            in_transaction: login.status.is_some_and(|status| status.contains(StatusFlags::IN_TRANS)),
             login,
             told,
+            told_id,
             session_init,
+            continuity,
+            link: Link::Up,
+            unanswered: Vec::new(),
+            refused_init: Vec::new(),
+            wanted_defaults: None,
+            in_transaction: false,
             holds_locks: false,
             last_fed: Instant::now(),
             loss: None,
@@ -87,9 +110,10 @@ impl Relay {
             closing: false,
             told_errors: 0,
         };
-        relay.send_session_init();
-        let timeouts = timeouts_statement(relay.login.is_mariadb);
-        relay.backend.send_own(OwnCommand::IdleTimeouts(timeouts));
+        if let Some(status) = status {
+            relay.note_status(status);
+        }
+        relay.begin_session();
         relay
     }
 
@@ -118,6 +142,7 @@ impl Relay {
                 Ok(progress) => progress,
                 Err(end) => return Poll::Ready(end),
             };
+            let resumed = self.poll_resume(cx);
             let flushed = self.backend.poll_flush(cx).is_ready();
             let drained = self.poll_drain(cx);
             let moved = self.spool.poll_disk(cx).unwrap_or_else(|error| {
@@ -132,7 +157,7 @@ impl Relay {
             if self.is_over() {
                 return Poll::Ready(self.end());
             }
-            if !(commands || flushed || drained || moved || fed || ticked) {
+            if !(commands || resumed || flushed || drained || moved || fed || ticked) {
                 return Poll::Pending;
             }
         }
@@ -161,12 +186,13 @@ impl Relay {
 
     /// The server is lost, or must be given up. What was drained is fed all the same.
     fn lose(&mut self, loss: Loss) {
-        if self.loss.is_some() {
+        if self.loss.is_some() || self.try_resume(&loss) {
             return;
         }
         if !self.quitting {
             warn!(error = %loss, backlog = self.spool.backlog(), "lost the server");
         }
+        self.link = Link::Up;
         self.backend.close();
         self.spool.lose_open();
         self.loss = Some(loss);
@@ -179,6 +205,7 @@ impl Relay {
         let active = self.backend.take_active();
         let between = self.client.reader.is_between_commands() && self.client.announced.is_none();
         if self.loss.is_none()
+            && matches!(self.link, Link::Up)
             && self.farewell.is_none()
             && !self.quitting
             && !active

@@ -27,8 +27,11 @@ pub(super) enum End {
     Open,
     /// All of it was drained.
     Complete,
-    /// These bytes are all of it: packets of the proxy's own.
-    Answered(Vec<u8>),
+    /// These packets are all of it, and perhaps the last that the client gets.
+    Answered {
+        packets: Vec<u8>,
+        is_last: bool,
+    },
     /// The rest will never come.
     Lost,
 }

@@ -57,7 +57,7 @@ impl Relay {
                 }
             };
             if let Some(RequestEvent::Start(command)) = event
-                && !self.may_start()
+                && !self.may_start(command)
             {
                 self.client.announced = Some(command);
                 break;
@@ -74,8 +74,9 @@ impl Relay {
         progress
     }
 
-    fn may_start(&self) -> bool {
-        self.spool.pending() < MAX_OUTSTANDING && (self.loss.is_some() || !self.backend.holds_commands())
+    fn may_start(&mut self, command: Command) -> bool {
+        let has_room = self.spool.pending() < MAX_OUTSTANDING;
+        has_room && (self.loss.is_some() || self.is_linked_for(command) && !self.backend.holds_commands())
     }
 
     fn start(&mut self, command: Command) {
@@ -89,19 +90,27 @@ impl Relay {
         } else {
             match command.response_form() {
                 None => Route::Refuse(command),
-                Some(ResponseForm::None) => Route::Forward(None),
-                Some(form) => {
-                    // The sequence id is right for a command of one packet, and set anew when a longer one ends.
-                    let id = self.spool.open(1);
-                    self.backend.begin(command, form, id);
-                    Route::Forward(Some(id))
-                }
+                Some(form) => self.route(command, form),
             }
         };
     }
 
+    /// Where a command goes that the server knows.
+    fn route(&mut self, command: Command, form: ResponseForm) -> Route {
+        if let Some(route) = self.route_by_content(command, form) {
+            return route;
+        }
+        if form == ResponseForm::None {
+            return Route::Forward(None);
+        }
+        // The sequence id is right for a command of one packet, and set anew when a longer one ends.
+        let id = self.spool.open(1);
+        self.backend.begin(command, form, id);
+        Route::Forward(Some(id))
+    }
+
     fn on_continuation(&mut self) {
-        if let (true, Route::Forward(Some(id)) | Route::Continue(id)) =
+        if let (true, Route::Forward(Some(id)) | Route::Continue(id) | Route::Sent(id)) =
             (self.backend.is_authenticating(), self.client.route)
         {
             self.client.route = Route::Continue(id);
@@ -119,15 +128,25 @@ impl Relay {
                 self.note_locks();
             }
             Route::Forward(None) => {}
+            Route::Sent(id) => self.spool.set_first_sequence_id(id, next),
             Route::Continue(_) => self.on_turn_end(sequence_id),
             Route::RefuseCleartext => {
                 let message = "spillway: COM_CHANGE_USER could send the password in clear from the client's Unix \
                                socket on to the server's TCP connection: connect anew instead";
-                self.spool.answer(encode_err(next, 1251, Some(b"08004"), message));
+                self.spool.answer(encode_err(next, 1251, Some(b"08004"), message), false);
+            }
+            Route::RefuseUser => {
+                let message = "spillway: this session cannot become another user's: connect anew instead, and with \
+                               --auth passthrough if the user is not the stored one";
+                self.spool.answer(encode_err(next, 1045, Some(b"28000"), message), false);
+            }
+            Route::RefuseKill(id) => {
+                let message = format!("spillway: Unknown thread id: {id}: that session has ended");
+                self.spool.answer(encode_err(next, 1094, Some(b"HY000"), &message), false);
             }
             Route::Refuse(command) => {
                 let message = format!("spillway: {command} is not known and was not forwarded");
-                self.spool.answer(encode_err(next, 1047, Some(b"08S01"), &message));
+                self.spool.answer(encode_err(next, 1047, Some(b"08S01"), &message), false);
             }
             Route::Lost => self.answer_lost(next),
         }
@@ -148,7 +167,7 @@ impl Relay {
             (None, None) => return,
         };
         self.loss.get_or_insert(Loss::ServerClosed);
-        self.spool.answer(packet);
+        self.spool.answer(packet, true);
     }
 
     fn note_locks(&mut self) {

@@ -11,6 +11,7 @@ use super::super::backend::{BackendEvent, OwnCommand};
 use super::super::keepalive::numbers_of_row;
 use super::super::loss::Loss;
 use super::Relay;
+use crate::printable::printable;
 use crate::spool::Feed;
 
 impl Relay {
@@ -38,7 +39,13 @@ impl Relay {
     fn on_drained(&mut self) {
         loop {
             match self.backend.next_event(&mut self.spool) {
-                Ok(Some(event)) => self.on_backend_event(event),
+                Ok(Some(event)) => {
+                    self.on_backend_event(event);
+                    // What else was read may be another server's.
+                    if self.loss.is_some() {
+                        return;
+                    }
+                }
                 Ok(None) => return,
                 Err(error) => return self.lose(error.into()),
             }
@@ -48,6 +55,9 @@ impl Relay {
     fn on_backend_event(&mut self, event: BackendEvent) {
         match event {
             BackendEvent::ClientResponse { command, end } => self.on_client_response(command, end),
+            BackendEvent::SettingResponse { setting, end, packets } => {
+                self.on_setting_response(setting, end, packets);
+            }
             BackendEvent::OwnResponse { own, end, packets } => self.on_own_response(&own, end, &packets),
             BackendEvent::LocalInfile => {
                 // What the client has sent behind this command, the server takes for the file.
@@ -56,7 +66,7 @@ impl Relay {
                 }
             }
             BackendEvent::Farewell(payload) => {
-                let message = String::from_utf8_lossy(err_message(&payload)).into_owned();
+                let message = printable(err_message(&payload));
                 warn!(code = err_code(&payload), message, "the server is ending the idle session");
                 self.farewell = Some(payload);
             }
@@ -65,29 +75,50 @@ impl Relay {
 
     fn on_client_response(&mut self, command: Command, end: ResponseEnd) {
         if let ResponseEnd::Status(Some(status)) = end {
-            self.in_transaction = status.contains(StatusFlags::IN_TRANS);
+            self.note_status(status);
         }
-        let wiped = matches!(command, Command::CHANGE_USER | Command::RESET_CONNECTION);
-        if wiped && matches!(end, ResponseEnd::Status(_)) {
+        // A COM_CHANGE_USER that was refused has wiped the session as well; MariaDB lets it go on.
+        let succeeded = matches!(end, ResponseEnd::Status(_));
+        let wiped = match command {
+            Command::RESET_CONNECTION => succeeded,
+            Command::CHANGE_USER => true,
+            _ => false,
+        };
+        if wiped {
             self.holds_locks = false;
+            self.on_wiped(command, succeeded);
             self.send_session_init();
+        }
+    }
+
+    pub(super) fn note_status(&mut self, status: StatusFlags) {
+        self.in_transaction = status.contains(StatusFlags::IN_TRANS);
+        if let Some(continuity) = &mut self.continuity {
+            continuity.check_status(status);
         }
     }
 
     fn on_own_response(&mut self, own: &OwnCommand, end: ResponseEnd, packets: &[u8]) {
         match (own, end) {
             (OwnCommand::SessionInit(sql), ResponseEnd::Error(code)) => {
-                let payload = packets.get(HEADER_LEN..).unwrap_or_default();
-                let message = String::from_utf8_lossy(err_message(payload)).into_owned();
+                if self.is_refused_anew(sql, packets) {
+                    return;
+                }
+                let message = printable(err_message(packets.get(HEADER_LEN..).unwrap_or_default()));
                 warn!(sql, code, message, "the server refused a session-init statement; going on without it");
             }
             (OwnCommand::IdleTimeouts(_), ResponseEnd::Status(_)) => {
+                self.on_session_begun();
                 let timeouts = numbers_of_row(packets, self.login.capabilities);
                 debug!(?timeouts, "idle timeouts of the server");
                 self.keepalive.respect(&timeouts);
             }
             (OwnCommand::IdleTimeouts(_), ResponseEnd::Error(code)) => {
+                self.on_session_begun();
                 debug!(code, "the server does not tell its idle timeouts");
+            }
+            (OwnCommand::Identity(_) | OwnCommand::Uptime | OwnCommand::Replay(_), _) => {
+                self.on_takeover_response(own, end, packets);
             }
             _ => {}
         }
@@ -119,11 +150,13 @@ impl Relay {
                     self.spool.finish_front();
                     self.last_fed = Instant::now();
                 }
-                Feed::Answer(packets) => {
+                Feed::Answer { packets, is_last } => {
                     self.client.send(&packets);
                     self.spool.finish_front();
-                    // The first command after a loss was answered: the session ends with it.
-                    self.close_if_lost();
+                    if is_last {
+                        self.told_errors += 1;
+                        self.closing = true;
+                    }
                 }
                 Feed::Lost { err_sequence_id } => self.tell_loss(err_sequence_id),
                 Feed::Wait => break,
@@ -138,13 +171,6 @@ impl Relay {
             progress |= flushed?;
         }
         Ok(progress)
-    }
-
-    fn close_if_lost(&mut self) {
-        if self.loss.is_some() {
-            self.told_errors += 1;
-            self.closing = true;
-        }
     }
 
     fn tell_loss(&mut self, err_sequence_id: Option<u8>) {

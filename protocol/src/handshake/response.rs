@@ -1,0 +1,199 @@
+//! The client's answer to the greeting.
+
+use super::HandshakeError;
+use super::fields::{Fields, put_behind_lenenc_length, put_nul_terminated};
+use crate::capabilities::Capabilities;
+
+/// The client's answer to the greeting: HandshakeResponse41.
+///
+/// ```text
+/// 4  capabilities       4   MariaDB's extended capabilities     n  database, NUL  (CLIENT_CONNECT_WITH_DB)
+/// 4  max packet size    n   user, NUL                           n  plugin name, NUL  (CLIENT_PLUGIN_AUTH)
+/// 1  character set      n   auth response; its length is        n  attributes behind their length
+/// 19 filler                 length-encoded, one byte or NUL        (CLIENT_CONNECT_ATTRS)
+/// ```
+///
+/// Has no `Debug`: it carries the answer to the scramble.
+#[derive(Clone)]
+pub struct HandshakeResponse {
+    fixed: [u8; FIXED_LEN],
+    user: Vec<u8>,
+    auth_response: Vec<u8>,
+    database: Vec<u8>,
+    plugin: Vec<u8>,
+    attributes: Vec<u8>,
+}
+
+/// Bytes before the user name: also the length of an SSLRequest.
+const FIXED_LEN: usize = 32;
+const CHARACTER_SET: usize = 8;
+const EXTENDED: usize = 28;
+
+impl HandshakeResponse {
+    /// Reads a response's payload, by the capabilities that it sets itself.
+    ///
+    /// # Errors
+    /// [`HandshakeError`] if it is cut short, of an older protocol, or an SSLRequest.
+    pub fn parse(payload: &[u8]) -> Result<Self, HandshakeError> {
+        let cut = |field| HandshakeError::CutShort { packet: "handshake response", field };
+        let (&fixed, rest) = payload.split_first_chunk().ok_or_else(|| cut("capabilities"))?;
+        let capabilities = capabilities_of(&fixed);
+        let has = |flag| capabilities.contains(flag);
+        if !has(Capabilities::PROTOCOL_41) {
+            return Err(HandshakeError::OldProtocol("handshake response"));
+        }
+        if rest.is_empty() && has(Capabilities::SSL) {
+            return Err(HandshakeError::TlsNotOffered);
+        }
+        let mut fields = Fields(rest);
+        let user = fields.until_nul().ok_or_else(|| cut("user"))?;
+        let auth_response = if has(Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA) {
+            fields.behind_lenenc_length()
+        } else if has(Capabilities::SECURE_CONNECTION) {
+            fields.behind_length_byte()
+        } else {
+            fields.until_nul()
+        }
+        .ok_or_else(|| cut("auth response"))?;
+        let database = if has(Capabilities::CONNECT_WITH_DB) { fields.until_nul_or_end() } else { &[] };
+        let plugin = if has(Capabilities::PLUGIN_AUTH) { fields.until_nul_or_end() } else { &[] };
+        let attributes = if has(Capabilities::CONNECT_ATTRS) && !fields.0.is_empty() {
+            fields.behind_lenenc_length().ok_or_else(|| cut("connection attributes"))?
+        } else {
+            &[]
+        };
+        Ok(Self {
+            fixed,
+            user: user.to_vec(),
+            auth_response: auth_response.to_vec(),
+            database: database.to_vec(),
+            plugin: plugin.to_vec(),
+            attributes: attributes.to_vec(),
+        })
+    }
+
+    /// The response of a client of one's own: no database, no attributes, the server's default character set.
+    pub fn new(capabilities: Capabilities, user: &[u8]) -> Self {
+        let mut fixed = [0; FIXED_LEN];
+        // The largest packet that clients claim by default, and no character set: the server's own.
+        fixed[4..8].copy_from_slice(&(16_u32 << 20).to_le_bytes());
+        set_capabilities(&mut fixed, capabilities);
+        Self {
+            fixed,
+            user: user.to_vec(),
+            auth_response: Vec::new(),
+            database: Vec::new(),
+            plugin: Vec::new(),
+            attributes: Vec::new(),
+        }
+    }
+
+    /// All that the client claims.
+    pub fn capabilities(&self) -> Capabilities {
+        capabilities_of(&self.fixed)
+    }
+
+    /// The user name.
+    pub fn user(&self) -> &[u8] {
+        &self.user
+    }
+
+    /// The authentication plugin that the client has answered with, if it names one.
+    pub fn plugin(&self) -> &[u8] {
+        &self.plugin
+    }
+
+    /// The client's answer to the scramble, by [`plugin`](Self::plugin).
+    pub fn auth_response(&self) -> &[u8] {
+        &self.auth_response
+    }
+
+    /// The value of a connection attribute (`_client_name`, `program_name`, …).
+    pub fn attribute(&self, key: &[u8]) -> Option<&[u8]> {
+        let mut rest = Fields(&self.attributes);
+        loop {
+            let name = rest.behind_lenenc_length()?;
+            let value = rest.behind_lenenc_length()?;
+            if name == key {
+                return Some(value);
+            }
+        }
+    }
+
+    /// The payload with no more capabilities than `mask` has, and without the fields that belong to the others.
+    pub fn masked(&self, mask: Capabilities) -> Vec<u8> {
+        self.answering(self.capabilities() & mask, &self.plugin, &self.auth_response)
+    }
+
+    /// The payload with these capabilities and another answer to the scramble, otherwise unchanged.
+    pub fn answering(&self, capabilities: Capabilities, plugin: &[u8], auth_response: &[u8]) -> Vec<u8> {
+        let has = |flag| capabilities.contains(flag);
+        let mut fixed = self.fixed;
+        set_capabilities(&mut fixed, capabilities);
+        let mut payload = fixed.to_vec();
+        put_nul_terminated(&mut payload, &self.user);
+        if has(Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA) {
+            put_behind_lenenc_length(&mut payload, auth_response);
+        } else if has(Capabilities::SECURE_CONNECTION) && auth_response.len() <= usize::from(u8::MAX) {
+            payload.push(auth_response.len() as u8);
+            payload.extend_from_slice(auth_response);
+        } else {
+            put_nul_terminated(&mut payload, auth_response);
+        }
+        if has(Capabilities::CONNECT_WITH_DB) {
+            put_nul_terminated(&mut payload, &self.database);
+        }
+        if has(Capabilities::PLUGIN_AUTH) {
+            put_nul_terminated(&mut payload, plugin);
+        }
+        if has(Capabilities::CONNECT_ATTRS) {
+            put_behind_lenenc_length(&mut payload, &self.attributes);
+        }
+        payload
+    }
+
+    /// The payload that has the server ask, by an AuthSwitchRequest, for an answer by the account's own plugin and to
+    /// a scramble of this connection: it names a plugin that no account has, and answers nothing. Needs
+    /// CLIENT_PLUGIN_AUTH among `capabilities`.
+    pub fn asking_for_switch(&self, capabilities: Capabilities) -> Vec<u8> {
+        self.answering(capabilities, NO_PLUGIN, &[])
+    }
+
+    /// The same without the answer to the scramble, which may be a password.
+    #[must_use]
+    pub fn without_answer(mut self) -> Self {
+        self.auth_response.fill(0);
+        self.auth_response.clear();
+        self
+    }
+
+    /// As if the client had logged in with this default database and character set: what COM_CHANGE_USER changes.
+    pub fn set_defaults(&mut self, database: &[u8], character_set: Option<u8>) {
+        let capabilities = self.capabilities();
+        let with_database = Capabilities::CONNECT_WITH_DB;
+        let capabilities = match database {
+            [] => Capabilities(capabilities.0 & !with_database.0),
+            _ => capabilities | with_database,
+        };
+        set_capabilities(&mut self.fixed, capabilities);
+        self.database = database.to_vec();
+        if let Some(character_set) = character_set {
+            self.fixed[CHARACTER_SET] = character_set;
+        }
+    }
+}
+
+/// The name of a plugin that no server and no client has.
+pub(crate) const NO_PLUGIN: &[u8] = b"spillway_asks_which";
+
+fn capabilities_of(fixed: &[u8; FIXED_LEN]) -> Capabilities {
+    let word = |at: usize| u32::from_le_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]]);
+    Capabilities::from_halves(word(0), word(EXTENDED))
+}
+
+fn set_capabilities(fixed: &mut [u8; FIXED_LEN], capabilities: Capabilities) {
+    fixed[..4].copy_from_slice(&capabilities.lower().to_le_bytes());
+    if !capabilities.contains(Capabilities::LONG_PASSWORD) {
+        fixed[EXTENDED..].copy_from_slice(&capabilities.extended().to_le_bytes());
+    }
+}

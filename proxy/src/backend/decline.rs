@@ -1,0 +1,82 @@
+//! Ending a handshake that nobody wants any more.
+//!
+//! A server counts connections that break off inside the handshake against their host, and after
+//! `max_connect_errors` of them in a row it blocks the host (error 1129). A login that it refuses is not counted so, as
+//! long as the answer has the length that the plugin wants (tried: MariaDB 10.11).
+
+use std::time::Duration;
+
+use spillway_protocol::{
+    AuthPlugin, AuthSwitchRequest, Capabilities, Command, ERR_HEADER, Greeting, HandshakeResponse, OK_HEADER,
+};
+use tokio::time::timeout;
+
+use crate::packet_stream::{PacketIoError, PacketStream};
+
+/// How long a server may take to refuse.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers of a server to a login that is none; there are two at most.
+const MAX_ANSWERS: usize = 4;
+
+/// The user name of a login that is none. An account of this name would be let in, and leave at once.
+const NOBODY: &[u8] = b"spillway-nobody";
+
+/// Ends a handshake before the greeting, for which the server may take `limit`.
+pub(crate) async fn await_greeting_and_decline(mut backend: PacketStream, limit: Duration) {
+    if let Ok(Ok(packet)) = timeout(limit, backend.read_packet()).await
+        && let Ok(greeting) = Greeting::parse(packet.payload.to_vec())
+    {
+        decline(backend, &greeting).await;
+    }
+}
+
+/// Ends a handshake after the greeting.
+pub(crate) async fn decline(mut backend: PacketStream, greeting: &Greeting) {
+    let _ = timeout(PATIENCE, log_in_as_nobody(&mut backend, greeting)).await;
+}
+
+/// Ends a handshake in which the server waits for a proof by `plugin`.
+pub(crate) async fn decline_proof(mut backend: PacketStream, plugin: AuthPlugin) {
+    let _ = timeout(PATIENCE, async {
+        backend.write_packet(wrong_answer(plugin)).await?;
+        until_the_end(&mut backend).await
+    })
+    .await;
+}
+
+/// An answer of the right length and no meaning.
+fn wrong_answer(plugin: AuthPlugin) -> &'static [u8] {
+    let answer = &[b'x'; 64];
+    match plugin {
+        AuthPlugin::Native => &answer[..20],
+        AuthPlugin::CachingSha2 => &answer[..32],
+        AuthPlugin::Ed25519 => answer,
+        AuthPlugin::Sha256 => b"\0",
+        AuthPlugin::Parsec | AuthPlugin::Other => b"",
+    }
+}
+
+async fn log_in_as_nobody(backend: &mut PacketStream, greeting: &Greeting) -> Result<(), PacketIoError> {
+    let wanted = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION | Capabilities::PLUGIN_AUTH;
+    let nobody = HandshakeResponse::new(wanted & greeting.capabilities(), NOBODY);
+    let answer = wrong_answer(AuthPlugin::named(greeting.plugin()));
+    backend.write_packet(&nobody.answering(nobody.capabilities(), greeting.plugin(), answer)).await?;
+    until_the_end(backend).await
+}
+
+async fn until_the_end(backend: &mut PacketStream) -> Result<(), PacketIoError> {
+    for _ in 0..MAX_ANSWERS {
+        let packet = backend.read_packet().await?;
+        match packet.payload.first() {
+            Some(&ERR_HEADER) => break,
+            Some(&OK_HEADER) => return backend.write_numbered(0, &[Command::QUIT.0]).await,
+            _ => {
+                let plugin = AuthSwitchRequest::parse(&packet.payload)
+                    .map_or(AuthPlugin::Other, |request| AuthPlugin::named(request.plugin));
+                backend.write_packet(wrong_answer(plugin)).await?;
+            }
+        }
+    }
+    Ok(())
+}

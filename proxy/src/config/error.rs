@@ -1,0 +1,102 @@
+//! What keeps settings from being used.
+
+use std::path::PathBuf;
+
+use super::units::Size;
+use crate::credentials::CredentialsError;
+use crate::endpoint::Endpoint;
+
+/// A setting that cannot be used. Exit code 78.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("--config {}: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no configuration.
+    #[error("--config {}, line {line}: {message}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The line of the mistake, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// No server is named.
+    #[error(
+        "no server: give --upstream HOST[:PORT] (or SPILLWAY_UPSTREAM, or upstream in the configuration file)"
+    )]
+    NoUpstream,
+    /// The spool directory is of no use.
+    #[error("--spool-dir {}: {source}; name a directory that exists and that spillway may write to", path.display())]
+    SpoolDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A size is too small to work with.
+    #[error("{option} {value}: must be at least {least}")]
+    TooSmall {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: Size,
+        /// The least.
+        least: Size,
+    },
+    /// A time of 0.
+    #[error("{option} 0s: must be longer than nothing")]
+    NoTime {
+        /// The option.
+        option: &'static str,
+    },
+    /// A TCP listener with a socket upstream.
+    #[error(
+        "--listen {listen} with --upstream {upstream}: the server would take every client for spillway's own user; \
+         listen on unix:PATH, or give --allow-socket-upstream if that is what you want"
+    )]
+    SocketUpstream {
+        /// The listener.
+        listen: Endpoint,
+        /// The server.
+        upstream: Endpoint,
+    },
+    /// The account's file cannot be used, or the configuration file holds a password and is open to others.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// Spillway is to know the account, and does not.
+    #[error(
+        "auth = stored, but no account is known: give --credentials FILE, or --user NAME and the password in \
+         SPILLWAY_PASSWORD (or both in the configuration file)"
+    )]
+    NoCredentials,
+    /// There is a user and no password.
+    #[error(
+        "a user is given and no password: set SPILLWAY_PASSWORD, empty if there is none, or password in the \
+         configuration file, or name a file with both by --credentials"
+    )]
+    NoPassword,
+    /// There is a password and no user.
+    #[error(
+        "a password is given and no user: name it with --user (or SPILLWAY_USER, or user in the configuration file)"
+    )]
+    NoUser,
+    /// The account is named twice.
+    #[error(
+        "credentials are given twice: drop --credentials (SPILLWAY_CREDENTIALS), or --user and the password \
+         (SPILLWAY_USER, SPILLWAY_PASSWORD); look into the configuration file, too"
+    )]
+    TwoAccounts,
+    /// There is an account, and the client's own is used.
+    #[error(
+        "{0} is given, but the client's own password is passed on: add --auth stored (or SPILLWAY_AUTH, or auth in the \
+         configuration file), or drop it"
+    )]
+    UnusedCredentials(&'static str),
+}

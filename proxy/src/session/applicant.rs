@@ -1,0 +1,97 @@
+//! A client before it has a session.
+
+use std::time::Duration;
+
+use spillway_protocol::{HandshakeResponse, encode_err, encode_packet};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
+
+use super::refusal::Refusal;
+use crate::backend::attempts::Attempts;
+use crate::packet_stream::{HandshakePacket, PacketIoError, PacketStream};
+use crate::stream::Stream;
+
+/// How long a client may take for its next packet of the login. Long enough for a password typed by hand.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a client may take to read why it is refused.
+const TELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client that is logging in.
+pub(crate) struct Applicant {
+    pub(crate) packets: PacketStream,
+    greeted: bool,
+    by_libmariadb: bool,
+}
+
+impl Applicant {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { packets: PacketStream::new(stream), greeted: false, by_libmariadb: false }
+    }
+
+    /// Whether the client's library is MariaDB's, by its connection attributes.
+    pub(crate) fn is_by_libmariadb(&self) -> bool {
+        self.by_libmariadb
+    }
+
+    /// Returns when the client has left, and said nothing before.
+    pub(crate) async fn gone(&self) {
+        self.packets.stream.gone().await;
+    }
+
+    /// Sends a packet of the server's, or in its name.
+    pub(crate) async fn send(&mut self, payload: &[u8]) -> Result<(), Refusal> {
+        self.packets.write_packet(payload).await.map_err(Refusal::ClientLeft)
+    }
+
+    /// Greets the client.
+    pub(crate) async fn greet(&mut self, greeting: &[u8]) -> Result<(), Refusal> {
+        self.greeted = true;
+        self.packets.write_numbered(0, greeting).await.map_err(Refusal::ClientLeft)
+    }
+
+    /// Reads the client's answer to the greeting. Cancel safe.
+    pub(crate) async fn read_response(
+        &mut self,
+        attempts: &mut Attempts,
+    ) -> Result<HandshakeResponse, Refusal> {
+        let answer = self.receive(attempts).await?;
+        let response = HandshakeResponse::parse(&answer.payload).map_err(Refusal::BadHandshake)?;
+        self.by_libmariadb = response.attribute(b"_client_name") == Some(b"libmariadb");
+        Ok(response)
+    }
+
+    /// The client's next packet. The time it takes is its own, and not that of `attempts`. Cancel safe.
+    pub(crate) async fn receive(&mut self, attempts: &mut Attempts) -> Result<HandshakePacket, Refusal> {
+        let asked = Instant::now();
+        let received = timeout(PATIENCE, self.packets.read_packet()).await;
+        attempts.extend(asked.elapsed());
+        match received {
+            Ok(Ok(packet)) => Ok(packet),
+            Ok(Err(error @ (PacketIoError::Closed { received: 0 } | PacketIoError::Io(_)))) => {
+                Err(Refusal::ClientLeft(error))
+            }
+            Ok(Err(error)) => Err(Refusal::ClientBroken(error)),
+            Err(_) => Err(Refusal::ClientSilent(PATIENCE)),
+        }
+    }
+
+    /// Tells the client why it is refused, as far as it can be told.
+    pub(crate) async fn tell(&mut self, refusal: &Refusal) {
+        let packet = match refusal {
+            Refusal::OwnLogin { payload, .. } => encode_packet(self.packets.next_sequence_id(), payload),
+            Refusal::Server { sequence_id, payload, .. } => {
+                let sequence_id = if self.greeted { self.packets.next_sequence_id() } else { *sequence_id };
+                encode_packet(sequence_id, payload)
+            }
+            _ => {
+                let Some((code, sqlstate)) = refusal.code(self.greeted, self.by_libmariadb) else { return };
+                let message = refusal.message(code);
+                // Before the greeting no SQLSTATE is expected.
+                let sqlstate = self.greeted.then_some(sqlstate);
+                encode_err(self.packets.next_sequence_id(), code, sqlstate, &message)
+            }
+        };
+        let _ = timeout(TELL_TIMEOUT, self.packets.stream.write_all(&packet)).await;
+    }
+}

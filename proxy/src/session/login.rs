@@ -1,0 +1,75 @@
+//! What a finished login has agreed on.
+
+use spillway_protocol::{Capabilities, Greeting, HandshakeResponse, StatusFlags, ok_status};
+
+use crate::backend::{Reached, Server};
+use crate::packet_stream::PacketStream;
+
+/// A client and a server that are logged in, as the command phase needs to know them.
+pub(crate) struct Login {
+    pub(crate) capabilities: Capabilities,
+    pub(crate) is_mariadb: bool,
+    pub(crate) server_version: String,
+    /// The server's connection id, as SHOW PROCESSLIST shows it.
+    pub(crate) connection_id: u32,
+    /// The one that the client was told.
+    pub(crate) told_connection_id: u32,
+    pub(crate) user: Vec<u8>,
+    /// A COM_CHANGE_USER to an account with one of MySQL's SHA-2 plugins would get the password in clear, from a client
+    /// that takes its socket for safe. MariaDB's server has no such plugin.
+    pub(crate) may_expose_password: bool,
+    /// The client holds a scramble that is not this server connection's.
+    pub(crate) has_other_scramble: bool,
+    /// Status flags of the OK packet that ended the login.
+    pub(crate) status: Option<StatusFlags>,
+}
+
+impl Login {
+    /// The text of a COM_QUERY stands behind a count of attributes and of their sets.
+    pub(crate) fn has_query_attributes(&self) -> bool {
+        self.capabilities.contains(Capabilities::QUERY_ATTRIBUTES)
+    }
+}
+
+/// A finished login, with its server connection.
+pub(crate) struct Ready {
+    pub(crate) backend: PacketStream,
+    pub(crate) server: Server,
+    pub(crate) login: Login,
+    /// What the client was greeted with.
+    pub(crate) greeting: Greeting,
+    /// What it answered.
+    pub(crate) response: HandshakeResponse,
+}
+
+impl Ready {
+    /// `told` is the greeting that the client has answered, under the connection id `told_connection_id` and with
+    /// `told_scramble`; `mask` the capabilities that both sides may have; `weaker` whether the server's side is less
+    /// safe than the client's; `ok` the payload that ended the server's side of the login.
+    #[expect(clippy::too_many_arguments, reason = "all that a login is made of")]
+    pub(crate) fn new(
+        reached: Reached,
+        told: &Greeting,
+        told_connection_id: u32,
+        told_scramble: &[u8],
+        response: HandshakeResponse,
+        mask: Capabilities,
+        weaker: bool,
+        ok: &[u8],
+    ) -> Self {
+        let Reached { stream: backend, greeting, server } = reached;
+        let is_mariadb = greeting.is_mariadb();
+        let login = Login {
+            capabilities: response.capabilities() & mask,
+            is_mariadb,
+            server_version: String::from_utf8_lossy(greeting.server_version()).into_owned(),
+            connection_id: greeting.connection_id(),
+            told_connection_id,
+            user: response.user().to_vec(),
+            may_expose_password: weaker && !is_mariadb,
+            has_other_scramble: greeting.scramble() != told_scramble,
+            status: ok_status(ok),
+        };
+        Self { backend, server, login, greeting: told.clone(), response: response.without_answer() }
+    }
+}
