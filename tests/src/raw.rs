@@ -370,6 +370,16 @@ impl Raw {
     }
 }
 
+/// A server's greeting as it is on the wire, with its header.
+pub fn greeting_packet(server: SocketAddr) -> Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(server)?;
+    let mut packet = vec![0; 4];
+    stream.read_exact(&mut packet)?;
+    packet.resize(4 + usize::from(packet[0]), 0);
+    stream.read_exact(&mut packet[4..])?;
+    Ok(packet)
+}
+
 /// A connection with a small receive buffer, so that a stalled reader stalls the sender soon.
 fn connect_small(address: SocketAddr) -> Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

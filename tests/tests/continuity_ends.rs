@@ -1,8 +1,7 @@
 //! Where a lost server connection is not replaced, though Spillway could log in: the session holds more than
 //! settings, a command was on its way that must not be sent twice, or what answers is not the same server.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write as _;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use spillway_tests::raw::Head;
 use spillway_tests::server::USER;
 use spillway_tests::stored::{assert_answer_lost, assert_lost};
 use spillway_tests::wire::command;
-use spillway_tests::{Fault, Raw, Server, Stored, wait_until};
+use spillway_tests::{Fault, Raw, Server, Stored, raw, wait_until};
 
 fn server() -> &'static Server {
     static SERVER: LazyLock<Server> =
@@ -288,22 +287,12 @@ fn another_version() -> Result<()> {
     let stored = Stored::start(server().address(), &["--handshake-timeout=2s"])?;
     let mut raw = stored.login()?;
     raw.execute("SET sql_mode = 'ANSI'")?;
-    let mut greeting = greeting_of(server().address())?;
+    let mut greeting = raw::greeting_packet(server().address())?;
     let at = greeting.windows(6).position(|bytes| bytes == b"-Maria").context("no version")?;
     greeting[at - 1] ^= 1;
     stored.fault.greet_with(Some(greeting));
     let reason = "its version or capabilities are not those that the client was told";
     assert_not_replaced(&stored, &mut raw, reason, || stored.lose(Action::Cut))
-}
-
-/// A greeting as it is on the wire.
-fn greeting_of(server: SocketAddr) -> Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(server)?;
-    let mut packet = vec![0; 4];
-    stream.read_exact(&mut packet)?;
-    packet.resize(4 + usize::from(packet[0]), 0);
-    stream.read_exact(&mut packet[4..])?;
-    Ok(packet)
 }
 
 #[test]

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use spillway_tests::fault::{Action, Direction};
 use spillway_tests::handshakes::{Case, DIGITS, Matrix, Verdict, every_offset};
 use spillway_tests::process::{self, Running};
-use spillway_tests::raw::End;
+use spillway_tests::raw::{End, greeting_packet};
 use spillway_tests::server::{PASSWORD, USER};
 use spillway_tests::stored::credentials;
 use spillway_tests::wire::NATIVE;
@@ -280,6 +280,28 @@ fn another_upstream_has_its_turn_after_a_login_that_was_lost() -> Result<()> {
             broken.connections()
         );
     }
+    Ok(())
+}
+
+/// An answer that is under way to a server that shuts down must not be taken for the answer to the next one.
+#[test]
+fn a_server_that_shuts_down_while_the_client_answers() -> Result<()> {
+    let fault = Fault::start(server().address())?;
+    let spillway = Spillway::to(&fault.address()).start()?;
+    let mut last_words = greeting_packet(server().address())?;
+    let switch = b"\xfemysql_native_password\0abcdefghijklmnopqrst\0";
+    let shutdown = b"\xff\x1d\x04#08S01Server shutdown in progress";
+    for (number, payload) in [(2, &switch[..]), (3, &shutdown[..])] {
+        last_words.extend([u8::try_from(payload.len())?, 0, 0, number]);
+        last_words.extend(payload);
+    }
+    fault.greet_with(Some(last_words));
+    let running = Running::start(&mut dump(spillway.endpoint()))?;
+    spillway.wait_for_log("1053", LIMIT)?;
+    fault.greet_with(None);
+    let finished = running.finish(LIMIT)?.success()?;
+    let difference = client::difference(&direct(&dump)?, &client::normalised(&finished.stdout));
+    ensure!(difference.is_none(), "{difference:?}");
     Ok(())
 }
 
