@@ -9,6 +9,7 @@
 pub(crate) mod attempts;
 mod connect;
 pub(crate) mod decline;
+pub(crate) mod failure;
 pub(crate) mod limits;
 pub(crate) mod login;
 mod resolve;
@@ -24,9 +25,10 @@ use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
 use crate::packet_stream::{HandshakePacket, PacketStream};
-use attempts::{AttemptError, Attempts, Cause, GaveUp, Phase, passes};
+use attempts::{Attempts, GaveUp};
 use connect::{connect_tcp, connect_unix};
 use decline::{await_greeting_and_decline, decline};
+use failure::{AttemptError, Cause, Phase, passes};
 use resolve::Resolver;
 
 /// A server, as it is named and where it was found.

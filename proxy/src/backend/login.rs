@@ -8,8 +8,9 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::Reached;
-use super::attempts::{AttemptError, Attempts, Cause, Phase, passes};
+use super::attempts::Attempts;
 use super::decline::decline_proof;
+use super::failure::{AttemptError, Cause, Phase, passes};
 use crate::credentials::Credentials;
 use crate::packet_stream::PacketStream;
 use crate::stream::Stream;

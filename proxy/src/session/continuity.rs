@@ -13,7 +13,8 @@ use spillway_protocol::{
 use tokio::time::Instant;
 
 use super::loss::Loss;
-use crate::backend::attempts::{AttemptError, Attempts, Cause, Phase};
+use crate::backend::attempts::Attempts;
+use crate::backend::failure::{AttemptError, Cause, Phase};
 use crate::backend::login::{LoginError, log_in};
 use crate::backend::{Reached, Server, Upstreams};
 use crate::credentials::Credentials;

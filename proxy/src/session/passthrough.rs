@@ -32,8 +32,9 @@ use super::applicant::Applicant;
 use super::exposure::Exposure;
 use super::login::Ready;
 use super::refusal::Refusal;
-use crate::backend::attempts::{AttemptError, Attempts, Cause, Phase, passes};
+use crate::backend::attempts::Attempts;
 use crate::backend::decline::{decline, decline_proof};
+use crate::backend::failure::{AttemptError, Cause, Phase, passes};
 use crate::backend::{ReachError, Reached, Upstreams};
 
 /// How long a greeted server is kept waiting for the client. At 10 s (`connect_timeout`) it would break off by itself,

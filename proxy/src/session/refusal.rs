@@ -6,7 +6,8 @@ use spillway_protocol::HandshakeError;
 use tracing::{debug, info, warn};
 
 use crate::backend::ReachError;
-use crate::backend::attempts::{Cause, GaveUp, Phase};
+use crate::backend::attempts::GaveUp;
+use crate::backend::failure::{Cause, Phase};
 use crate::backend::login::LoginRefused;
 use crate::packet_stream::PacketIoError;
 
@@ -159,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::backend::Server;
-    use crate::backend::attempts::AttemptError;
+    use crate::backend::failure::AttemptError;
 
     fn gave_up(phase: Phase, cause: Cause) -> GaveUp {
         let last = Box::new(AttemptError { phase, server: Server::for_test("db1"), cause });

@@ -25,7 +25,8 @@ use super::super::continuity::{Continuity, MARIADB_IDENTITY, MYSQL_IDENTITY, Res
 use super::super::keepalive::{row_values, timeouts_statement};
 use super::super::loss::Loss;
 use super::Relay;
-use crate::backend::attempts::{AttemptError, Attempts, Cause, Phase, passes};
+use crate::backend::attempts::Attempts;
+use crate::backend::failure::{AttemptError, Cause, Phase, passes};
 use crate::packet_stream::PacketIoError;
 
 /// How a session stands to its server.
