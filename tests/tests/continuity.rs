@@ -271,6 +271,7 @@ fn a_reset_wipes_all_but_the_database() -> Result<()> {
         ensure!(direct == expected, "{steps:?}: the server itself gives {direct:?}");
         let healed = after_reset(&mut stored.login()?, steps, |raw| {
             let line = stored.heal(raw, Action::Cut)?;
+            ensure!(raw.value("SELECT @@net_write_timeout")? == "86400", "session-init was wiped");
             ensure!(field(&line, "settings")? >= settings, "{line}");
             Ok(())
         });

@@ -145,8 +145,14 @@ impl Relay {
             self.backend.send_own(OwnCommand::Uptime);
         }
         self.send_session_init();
-        for payload in self.continuity.iter().flat_map(|continuity| continuity.settings()) {
-            self.backend.send_own(OwnCommand::Replay(payload.to_vec()));
+        let settings: Vec<Vec<u8>> =
+            self.continuity.iter().flat_map(Continuity::settings).map(<[u8]>::to_vec).collect();
+        for payload in settings {
+            let wipes = payload == [Command::RESET_CONNECTION.0];
+            self.backend.send_own(OwnCommand::Replay(payload));
+            if wipes {
+                self.send_session_init();
+            }
         }
         self.backend.send_own(OwnCommand::IdleTimeouts(timeouts_statement(is_mariadb)));
     }
