@@ -3,6 +3,7 @@
 mod error;
 mod file;
 mod secret;
+mod settings;
 mod units;
 
 use std::path::PathBuf;
@@ -10,12 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use serde::Deserialize;
-
 pub use crate::backend::limits::Limits;
 pub use error::ConfigError;
 pub use secret::Secret;
+pub use settings::{AuthMode, ClientCertMode, ClientTlsMode, Settings, TlsVersion, UpstreamTlsMode};
 
 use crate::backend::Upstreams;
 use crate::credentials::{Auth, Credentials};
@@ -23,131 +22,11 @@ use crate::endpoint::Endpoint;
 use crate::session::{Probes, Proxy, ServerProfile};
 use crate::spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
-use file::{listen_addresses, one_or_many};
 use units::{Size, Span};
 
 /// The statement that keeps a server from ending a dump even where the spool is full: its own limit for a client that
 /// does not read, raised to a day.
 const DEFAULT_SESSION_INIT: &str = "SET SESSION net_write_timeout = 86400";
-
-/// Everything that can be set, by flag, variable or file; what is left out has a default.
-#[derive(Args, Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// The server: HOST or HOST:PORT (IPv6 addresses in brackets) or unix:PATH; several are tried in this order
-    #[arg(long, value_name = "SERVER", value_delimiter = ',', env = "SPILLWAY_UPSTREAM")]
-    #[serde(deserialize_with = "one_or_many")]
-    pub upstream: Option<Vec<Endpoint>>,
-
-    /// Where to listen: ADDR:PORT or unix:PATH; port 0 takes a free one [default: 127.0.0.1:3307]
-    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "SPILLWAY_LISTEN", value_parser = Endpoint::parse_listen)]
-    #[serde(deserialize_with = "listen_addresses")]
-    pub listen: Option<Vec<Endpoint>>,
-
-    /// Directory for what does not fit into memory [default: /var/tmp]
-    #[arg(long, value_name = "DIR", env = "SPILLWAY_SPOOL_DIR")]
-    pub spool_dir: Option<PathBuf>,
-
-    /// Disk space for all sessions together [default: no limit but --spool-min-free]
-    #[arg(long, value_name = "SIZE", env = "SPILLWAY_SPOOL_MAX")]
-    pub spool_max: Option<Size>,
-
-    /// Disk space that is left free for others [default: 1GiB]
-    #[arg(long, value_name = "SIZE", env = "SPILLWAY_SPOOL_MIN_FREE")]
-    pub spool_min_free: Option<Size>,
-
-    /// Memory for the backlog of one session [default: 16MiB]
-    #[arg(long, value_name = "SIZE", env = "SPILLWAY_MEMORY_PER_SESSION")]
-    pub memory_per_session: Option<Size>,
-
-    /// Memory for the backlogs of all sessions together [default: 256MiB]
-    #[arg(long, value_name = "SIZE", env = "SPILLWAY_MEMORY")]
-    pub memory: Option<Size>,
-
-    /// Time between signs of life on an idle server session, at most a third of the server's shortest idle timeout
-    /// [default: 10s]
-    #[arg(long, value_name = "TIME", env = "SPILLWAY_KEEPALIVE")]
-    pub keepalive: Option<Span>,
-
-    /// How long the server session of an idle client is kept alive after its last byte [default: 12h]
-    #[arg(long, value_name = "TIME", env = "SPILLWAY_KEEPALIVE_FOR")]
-    pub keepalive_for: Option<Span>,
-
-    /// Who checks the client's password: the server, to which it is passed on, or Spillway, which logs in by itself with
-    /// credentials of its own [default: passthrough]
-    #[arg(long, value_name = "MODE", env = "SPILLWAY_AUTH")]
-    pub auth: Option<AuthMode>,
-
-    /// Option file with user and password, readable by its owner alone, for --auth stored
-    #[arg(long, value_name = "FILE", env = "SPILLWAY_CREDENTIALS")]
-    pub credentials: Option<PathBuf>,
-
-    /// User for --auth stored; its password is taken from SPILLWAY_PASSWORD or the configuration file
-    #[arg(long, value_name = "NAME", env = "SPILLWAY_USER")]
-    pub user: Option<String>,
-
-    /// The password of `user`. No flag: others could read it in the list of processes.
-    #[arg(skip)]
-    pub password: Option<Secret>,
-
-    /// What `run` found in the client's own options, for where none of the three above is given.
-    #[arg(skip)]
-    #[serde(skip)]
-    pub clients_own: Option<Arc<Credentials>>,
-
-    /// How long a client may wait for its login, all attempts to reach the server together [default: 60s]
-    #[arg(long, value_name = "TIME", env = "SPILLWAY_HANDSHAKE_TIMEOUT")]
-    pub handshake_timeout: Option<Span>,
-
-    /// How long the resolver may take for the server's name [default: 15s]
-    #[arg(long, value_name = "TIME", env = "SPILLWAY_RESOLVE_TIMEOUT")]
-    pub resolve_timeout: Option<Span>,
-
-    /// How long the connection to one address of the server may take [default: 10s]
-    #[arg(long, value_name = "TIME", env = "SPILLWAY_CONNECT_TIMEOUT")]
-    pub connect_timeout: Option<Span>,
-
-    /// How long the server may take to greet [default: 30s]
-    #[arg(long, value_name = "TIME", env = "SPILLWAY_GREETING_TIMEOUT")]
-    pub greeting_timeout: Option<Span>,
-
-    /// How long the server may take for each of its packets in the login [default: 20s]
-    #[arg(long, value_name = "TIME", env = "SPILLWAY_AUTH_TIMEOUT")]
-    pub auth_timeout: Option<Span>,
-
-    /// Statement to send on every server session first; may be repeated, '' for none
-    /// [default: SET SESSION net_write_timeout = 86400]
-    #[arg(long, value_name = "SQL", env = "SPILLWAY_SESSION_INIT")]
-    #[serde(deserialize_with = "one_or_many")]
-    pub session_init: Option<Vec<String>>,
-
-    /// How long running sessions may go on after SIGTERM [default: 1h]
-    #[arg(long, value_name = "TIME", env = "SPILLWAY_SHUTDOWN_GRACE")]
-    pub shutdown_grace: Option<Span>,
-
-    /// Let clients of other users reach a server's Unix socket, where they are taken for Spillway's own user
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_ALLOW_SOCKET_UPSTREAM")]
-    pub allow_socket_upstream: Option<bool>,
-
-    /// What to log: error, warn, info, debug or trace, for all or by module [default: info for serve, warn for run]
-    #[arg(long, value_name = "LEVEL", env = "SPILLWAY_LOG_LEVEL")]
-    pub log_level: Option<String>,
-
-    /// Configuration file in TOML; its keys are these options with _ for -
-    #[arg(long, value_name = "FILE", env = "SPILLWAY_CONFIG")]
-    #[serde(skip)]
-    pub config: Option<PathBuf>,
-}
-
-/// Who checks the client's password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum AuthMode {
-    /// The server
-    Passthrough,
-    /// Spillway
-    Stored,
-}
 
 /// The least for `--memory-per-session`: a few blocks.
 const LEAST_MEMORY_PER_SESSION: Size = Size(64 * 1024);
@@ -282,6 +161,8 @@ fn at_least(option: &'static str, value: Size, least: Size) -> Result<(), Config
 
 #[cfg(test)]
 mod tests {
+    use clap::Args as _;
+
     use super::*;
 
     #[test]

@@ -1,0 +1,229 @@
+//! All settings, as they are written: flags, variables and keys of the configuration file.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::file::{listen_addresses, one_or_many};
+use super::secret::Secret;
+use super::units::{Size, Span};
+use crate::credentials::Credentials;
+use crate::endpoint::Endpoint;
+
+/// Everything that can be set, by flag, variable or file; what is left out has a default.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The server: HOST or HOST:PORT (IPv6 addresses in brackets) or unix:PATH; several are tried in this order
+    #[arg(long, value_name = "SERVER", value_delimiter = ',', env = "SPILLWAY_UPSTREAM")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub upstream: Option<Vec<Endpoint>>,
+
+    /// Where to listen: ADDR:PORT or unix:PATH; port 0 takes a free one [default: 127.0.0.1:3307]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', env = "SPILLWAY_LISTEN", value_parser = Endpoint::parse_listen)]
+    #[serde(deserialize_with = "listen_addresses")]
+    pub listen: Option<Vec<Endpoint>>,
+
+    /// Directory for what does not fit into memory [default: /var/tmp]
+    #[arg(long, value_name = "DIR", env = "SPILLWAY_SPOOL_DIR")]
+    pub spool_dir: Option<PathBuf>,
+
+    /// Disk space for all sessions together [default: no limit but --spool-min-free]
+    #[arg(long, value_name = "SIZE", env = "SPILLWAY_SPOOL_MAX")]
+    pub spool_max: Option<Size>,
+
+    /// Disk space that is left free for others [default: 1GiB]
+    #[arg(long, value_name = "SIZE", env = "SPILLWAY_SPOOL_MIN_FREE")]
+    pub spool_min_free: Option<Size>,
+
+    /// Memory for the backlog of one session [default: 16MiB]
+    #[arg(long, value_name = "SIZE", env = "SPILLWAY_MEMORY_PER_SESSION")]
+    pub memory_per_session: Option<Size>,
+
+    /// Memory for the backlogs of all sessions together [default: 256MiB]
+    #[arg(long, value_name = "SIZE", env = "SPILLWAY_MEMORY")]
+    pub memory: Option<Size>,
+
+    /// Time between signs of life on an idle server session, at most a third of the server's shortest idle timeout
+    /// [default: 10s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_KEEPALIVE")]
+    pub keepalive: Option<Span>,
+
+    /// How long the server session of an idle client is kept alive after its last byte [default: 12h]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_KEEPALIVE_FOR")]
+    pub keepalive_for: Option<Span>,
+
+    /// Who checks the client's password: the server, to which it is passed on, or Spillway, which logs in by itself with
+    /// credentials of its own [default: passthrough]
+    #[arg(long, value_name = "MODE", env = "SPILLWAY_AUTH")]
+    pub auth: Option<AuthMode>,
+
+    /// Option file with user and password, readable by its owner alone, for --auth stored
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_CREDENTIALS")]
+    pub credentials: Option<PathBuf>,
+
+    /// User for --auth stored; its password is taken from SPILLWAY_PASSWORD or the configuration file
+    #[arg(long, value_name = "NAME", env = "SPILLWAY_USER")]
+    pub user: Option<String>,
+
+    /// The password of `user`. No flag: others could read it in the list of processes.
+    #[arg(skip)]
+    pub password: Option<Secret>,
+
+    /// What `run` found in the client's own options, for where none of the three above is given.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub clients_own: Option<Arc<Credentials>>,
+
+    /// TLS towards the clients [default: preferred with a certificate, otherwise off]
+    #[arg(long, value_name = "MODE", env = "SPILLWAY_TLS")]
+    pub tls: Option<ClientTlsMode>,
+
+    /// Certificate for the clients, with its chain, in PEM
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Key of --tls-cert, in PEM
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Make a certificate at start, and log its fingerprint
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_TLS_SELF_SIGNED")]
+    pub tls_self_signed: Option<bool>,
+
+    /// CA certificates, in PEM, by which the clients' certificates are checked
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_TLS_CLIENT_CA")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Whether clients that use TLS must have a certificate of --tls-client-ca [default: required]
+    #[arg(long, value_name = "MODE", env = "SPILLWAY_TLS_CLIENT_CERT")]
+    pub tls_client_cert: Option<ClientCertMode>,
+
+    /// TLS towards the server: off, preferred (if the server offers it), required, verify-ca (its certificate is of a
+    /// known CA), verify-identity (and for its name) [default: preferred]
+    #[arg(long, value_name = "MODE", env = "SPILLWAY_UPSTREAM_TLS", hide_possible_values = true)]
+    pub upstream_tls: Option<UpstreamTlsMode>,
+
+    /// CA certificates by which the server's is checked: a PEM file, or a directory of them
+    /// [default: the system's]
+    #[arg(long, value_name = "PATH", env = "SPILLWAY_UPSTREAM_TLS_CA")]
+    pub upstream_tls_ca: Option<PathBuf>,
+
+    /// Certificate that the server is shown, with its chain, in PEM
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_UPSTREAM_TLS_CERT")]
+    pub upstream_tls_cert: Option<PathBuf>,
+
+    /// Key of --upstream-tls-cert, in PEM
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_UPSTREAM_TLS_KEY")]
+    pub upstream_tls_key: Option<PathBuf>,
+
+    /// The oldest version of TLS that may be used towards the server [default: 1.2]
+    #[arg(long, value_name = "VERSION", env = "SPILLWAY_UPSTREAM_TLS_MIN_VERSION")]
+    pub upstream_tls_min_version: Option<TlsVersion>,
+
+    /// How long a client may wait for its login, all attempts to reach the server together [default: 60s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_HANDSHAKE_TIMEOUT")]
+    pub handshake_timeout: Option<Span>,
+
+    /// How long the resolver may take for the server's name [default: 15s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_RESOLVE_TIMEOUT")]
+    pub resolve_timeout: Option<Span>,
+
+    /// How long the connection to one address of the server may take [default: 10s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_CONNECT_TIMEOUT")]
+    pub connect_timeout: Option<Span>,
+
+    /// How long the server may take to greet [default: 30s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_GREETING_TIMEOUT")]
+    pub greeting_timeout: Option<Span>,
+
+    /// How long the server may take for each of its packets in the login [default: 20s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_AUTH_TIMEOUT")]
+    pub auth_timeout: Option<Span>,
+
+    /// Statement to send on every server session first; may be repeated, '' for none
+    /// [default: SET SESSION net_write_timeout = 86400]
+    #[arg(long, value_name = "SQL", env = "SPILLWAY_SESSION_INIT")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub session_init: Option<Vec<String>>,
+
+    /// How long running sessions may go on after SIGTERM [default: 1h]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_SHUTDOWN_GRACE")]
+    pub shutdown_grace: Option<Span>,
+
+    /// Let clients of other users reach a server's Unix socket, where they are taken for Spillway's own user
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_ALLOW_SOCKET_UPSTREAM")]
+    pub allow_socket_upstream: Option<bool>,
+
+    /// What to log: error, warn, info, debug or trace, for all or by module [default: info for serve, warn for run]
+    #[arg(long, value_name = "LEVEL", env = "SPILLWAY_LOG_LEVEL")]
+    pub log_level: Option<String>,
+
+    /// Configuration file in TOML; its keys are these options with _ for -
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+}
+
+/// Who checks the client's password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AuthMode {
+    /// The server
+    Passthrough,
+    /// Spillway
+    Stored,
+}
+
+/// TLS towards the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientTlsMode {
+    /// Not offered.
+    Off,
+    /// Offered.
+    Preferred,
+    /// Clients without it are refused, but for those that come over a Unix socket.
+    Required,
+}
+
+/// Certificates of the clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientCertMode {
+    /// A client may have none; the one that it has must be good.
+    Optional,
+    /// A client must have one.
+    Required,
+}
+
+/// TLS towards the server, in the words of MySQL's clients. The later ones ask for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpstreamTlsMode {
+    /// Never.
+    Off,
+    /// Where the server offers it, and it is reached over the network.
+    Preferred,
+    /// Always.
+    Required,
+    /// Always, and the server's certificate must be of a known CA.
+    VerifyCa,
+    /// The same, and the certificate must be for the name by which the server is reached.
+    VerifyIdentity,
+}
+
+/// Versions of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, ValueEnum)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[value(name = "1.2")]
+    #[serde(rename = "1.2")]
+    V12,
+    /// RFC 8446.
+    #[value(name = "1.3")]
+    #[serde(rename = "1.3")]
+    V13,
+}
