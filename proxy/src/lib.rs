@@ -20,5 +20,6 @@ mod printable;
 pub mod run;
 pub mod serve;
 pub mod session;
+mod socket;
 pub mod spool;
 mod stream;

@@ -114,7 +114,7 @@ impl Listener {
             Socket::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let peer = stream.peer_cred()?;
-                Ok((Stream::Unix(stream), format!("pid {} of uid {}", peer.pid().unwrap_or(0), peer.uid())))
+                Ok((Stream::unix(stream), format!("pid {} of uid {}", peer.pid().unwrap_or(0), peer.uid())))
             }
         }
     }

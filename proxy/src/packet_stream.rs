@@ -96,7 +96,11 @@ impl PacketStream {
     ) -> Result<(), PacketIoError> {
         self.next_sequence_id = sequence_id.wrapping_add(1);
         let packet = Zeroizing::new(encode_packet(sequence_id, payload));
-        match timeout(WRITE_LIMIT, self.stream.write_all(&packet)).await {
+        let written = async {
+            self.stream.write_all(&packet).await?;
+            self.stream.flush().await
+        };
+        match timeout(WRITE_LIMIT, written).await {
             Ok(written) => Ok(written?),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no packet").into()),
         }

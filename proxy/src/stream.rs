@@ -1,79 +1,119 @@
-//! A byte stream to a client or a server: TCP or a Unix socket.
+//! A byte stream to a client or a server: a socket, plain or under TLS.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
-/// When TCP begins to ask a silent peer whether it is there, how often, and how many times: a dead one is known after
-/// two minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_RETRIES: u32 = 4;
+use crate::socket::Socket;
 
-/// A connected stream.
+/// A connected stream. What is written may wait in it until it is flushed.
 #[derive(Debug)]
-pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+pub(crate) struct Stream {
+    transport: Transport,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Plain(Socket),
+    Tls(Box<TlsStream<Rewound>>),
+    /// A TLS handshake is under way, or has failed.
+    Closed,
 }
 
 impl Stream {
-    /// A TCP stream, set up: no delay, keepalive.
+    /// Over TCP.
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_RETRIES);
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        Ok(Self::Tcp(stream))
+        Ok(Self { transport: Transport::Plain(Socket::tcp(stream)?) })
+    }
+
+    /// Over a Unix socket.
+    pub(crate) fn unix(stream: UnixStream) -> Self {
+        Self { transport: Transport::Plain(Socket::Unix(stream)) }
+    }
+
+    /// Begins TLS as the server. `ahead` was read already. The stream is closed if this fails or is cancelled.
+    ///
+    /// # Errors
+    /// Those of the socket, and of TLS with kind `InvalidData`.
+    pub(crate) async fn accept_tls(&mut self, ahead: Vec<u8>, config: Arc<ServerConfig>) -> io::Result<()> {
+        let socket = self.take_plain(ahead)?;
+        let stream = TlsAcceptor::from(config).accept(socket).await?;
+        self.transport = Transport::Tls(Box::new(stream.into()));
+        Ok(())
+    }
+
+    /// Begins TLS as the client, with the server of this name. The stream is closed if this fails or is cancelled.
+    ///
+    /// # Errors
+    /// Those of the socket, and of TLS with kind `InvalidData`.
+    pub(crate) async fn connect_tls(
+        &mut self,
+        name: ServerName<'static>,
+        config: Arc<ClientConfig>,
+    ) -> io::Result<()> {
+        let socket = self.take_plain(Vec::new())?;
+        let stream = TlsConnector::from(config).connect(name, socket).await?;
+        self.transport = Transport::Tls(Box::new(stream.into()));
+        Ok(())
+    }
+
+    fn take_plain(&mut self, ahead: Vec<u8>) -> io::Result<Rewound> {
+        match std::mem::replace(&mut self.transport, Transport::Closed) {
+            Transport::Plain(socket) => Ok(Rewound { ahead, socket }),
+            Transport::Tls(_) => Err(io::Error::other("TLS begins a second time")),
+            Transport::Closed => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Whether nobody between the two ends can read or change what goes over it: TLS, or a Unix socket.
+    pub(crate) fn is_safe(&self) -> bool {
+        self.is_tls() || self.is_unix()
+    }
+
+    /// Whether it is under TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.transport, Transport::Tls(_))
+    }
+
+    /// Whether it goes over a Unix socket.
+    pub(crate) fn is_unix(&self) -> bool {
+        matches!(self.socket(), Some(Socket::Unix(_)))
     }
 
     /// The uid of the process at the other end of a Unix socket.
     pub(crate) fn peer_uid(&self) -> Option<u32> {
-        match self {
-            Self::Tcp(_) => None,
-            Self::Unix(stream) => stream.peer_cred().ok().map(|cred| cred.uid()),
-        }
+        self.socket()?.peer_uid()
     }
 
     /// The peer's address; none for a Unix socket.
     pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
-            Self::Unix(_) => None,
+        self.socket()?.peer_ip()
+    }
+
+    /// Returns when the peer has gone. Over a plain socket never, if it has sent bytes before: whoever reads them will
+    /// find out.
+    pub(crate) async fn gone(&self) {
+        match &self.transport {
+            Transport::Plain(socket) => socket.gone().await,
+            // TLS says good-bye.
+            Transport::Tls(stream) => stream.get_ref().0.socket.read_closed().await,
+            Transport::Closed => {}
         }
     }
 
-    /// Returns when the peer has gone without a word. Never, if it has sent bytes: whoever reads them will find out.
-    pub(crate) async fn gone(&self) {
-        loop {
-            let ready = match self {
-                Self::Tcp(stream) => stream.ready(Interest::READABLE).await.map(drop),
-                Self::Unix(stream) => stream.ready(Interest::READABLE).await.map(drop),
-            };
-            let mut byte = [MaybeUninit::uninit()];
-            let peeked = ready.and_then(|()| match self {
-                Self::Tcp(stream) => {
-                    stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte))
-                }
-                Self::Unix(stream) => {
-                    stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte))
-                }
-            });
-            match peeked {
-                Ok(0) => return,
-                Ok(_) => std::future::pending::<()>().await,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
-            }
+    fn socket(&self) -> Option<&Socket> {
+        match &self.transport {
+            Transport::Plain(socket) => Some(socket),
+            Transport::Tls(stream) => Some(&stream.get_ref().0.socket),
+            Transport::Closed => None,
         }
     }
 
@@ -90,51 +130,88 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Transport::Tls(stream) => match Pin::new(stream).poll_read(cx, buf) {
+                // Without TLS's good-bye, as many servers and clients go. Where a packet is missing, its reader knows.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Ok(()))
+                }
+                read => read,
+            },
+            Transport::Closed => Poll::Ready(Ok(())),
         }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Transport::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(())) // Sockets buffer nothing on this side.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Transport::Closed => Poll::Ready(Ok(())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().transport {
+            Transport::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Transport::Closed => Poll::Ready(Ok(())),
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::io::AsyncWriteExt;
-    use tokio::time::timeout;
+/// A socket with the bytes that were read from it before TLS began.
+#[derive(Debug)]
+struct Rewound {
+    ahead: Vec<u8>,
+    socket: Socket,
+}
 
-    use super::*;
+impl AsyncRead for Rewound {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.ahead.is_empty() {
+            return Pin::new(&mut this.socket).poll_read(cx, buf);
+        }
+        let len = this.ahead.len().min(buf.remaining());
+        buf.put_slice(&this.ahead[..len]);
+        this.ahead.drain(..len);
+        Poll::Ready(Ok(()))
+    }
+}
 
-    #[tokio::test]
-    async fn a_peer_is_gone_when_it_hangs_up_in_silence() {
-        let (here, there) = UnixStream::pair().unwrap();
-        let here = Stream::Unix(here);
-        assert!(timeout(Duration::from_millis(20), here.gone()).await.is_err());
-        drop(there);
-        here.gone().await;
+impl AsyncWrite for Rewound {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write(cx, buf)
+    }
 
-        let (here, mut there) = UnixStream::pair().unwrap();
-        there.write_all(b"GET / HTTP/1.1").await.unwrap();
-        drop(there);
-        assert!(timeout(Duration::from_millis(20), Stream::Unix(here).gone()).await.is_err());
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_shutdown(cx)
     }
 }

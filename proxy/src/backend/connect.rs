@@ -62,7 +62,7 @@ async fn connect_one(address: SocketAddr, limit: Duration) -> io::Result<(TcpStr
 /// As the system gives them; a time-out where the server's queue stays full.
 pub(crate) async fn connect_unix(path: &Path, limit: Duration) -> io::Result<Stream> {
     match timeout(limit, UnixStream::connect(path)).await {
-        Ok(stream) => Ok(Stream::Unix(stream?)),
+        Ok(stream) => Ok(Stream::unix(stream?)),
         Err(_) => Err(timed_out(limit)),
     }
 }

@@ -13,7 +13,6 @@ use super::decline::decline_proof;
 use super::failure::{AttemptError, Cause, Phase, passes};
 use crate::credentials::Credentials;
 use crate::packet_stream::PacketStream;
-use crate::stream::Stream;
 
 /// Packets of a server's in one login: a switch, a plugin's own, the end.
 const MAX_PACKETS: usize = 8;
@@ -99,7 +98,7 @@ async fn exchange(
             Some(&ERR_HEADER) => return Ok(End::Err(payload.to_vec())),
             _ if *payload == FAST_AUTH_SUCCESS && plugin == AuthPlugin::CachingSha2 => {}
             _ if *payload == PERFORM_FULL_AUTHENTICATION && plugin == AuthPlugin::CachingSha2 => {
-                if !matches!(stream.stream, Stream::Unix(_)) {
+                if !stream.stream.is_safe() {
                     let plugin = plugin.name().to_owned();
                     return Ok(End::NotAnswerable {
                         plugin,

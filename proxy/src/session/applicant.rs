@@ -92,6 +92,10 @@ impl Applicant {
                 encode_err(self.packets.next_sequence_id(), code, sqlstate, &message)
             }
         };
-        let _ = timeout(TELL_TIMEOUT, self.packets.stream.write_all(&packet)).await;
+        let told = async {
+            self.packets.stream.write_all(&packet).await?;
+            self.packets.stream.flush().await
+        };
+        let _ = timeout(TELL_TIMEOUT, told).await;
     }
 }

@@ -103,6 +103,8 @@ pub(crate) struct BackendHalf {
     pending: VecDeque<Pending>,
     /// Bytes of the response to an own command, or of an unsolicited packet.
     own_response: Vec<u8>,
+    /// The stream may hold back what was written.
+    unflushed: bool,
     /// Cleared when writing fails: the server may still have an ERR to say why, so reading goes on.
     writable: bool,
     /// Whether anything was sent or received since the last look.
@@ -118,6 +120,7 @@ impl BackendHalf {
             outbox: BytesMut::new(),
             pending: VecDeque::new(),
             own_response: Vec::new(),
+            unflushed: false,
             writable: true,
             active: false,
         }
@@ -179,12 +182,12 @@ impl BackendHalf {
 
     /// Whether everything sent is answered.
     pub(crate) fn is_idle(&self) -> bool {
-        self.tracker.is_idle() && self.outbox.is_empty()
+        self.tracker.is_idle() && self.is_flushed()
     }
 
     /// Whether everything was written.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty() && !self.unflushed
     }
 
     /// Responses to the client that are not drained.
@@ -225,6 +228,7 @@ impl BackendHalf {
     pub(crate) fn close(&mut self) {
         self.stream = None;
         self.writable = false;
+        self.unflushed = false;
         self.outbox.clear();
     }
 
@@ -235,18 +239,29 @@ impl BackendHalf {
             match Pin::new(stream).poll_write(cx, &self.outbox) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.outbox.advance(n);
+                    self.unflushed = true;
                     self.active = true;
                     progress = true;
                 }
-                Poll::Ready(_) => {
-                    // Reading tells what happened, perhaps in the server's own words.
-                    self.outbox.clear();
-                    self.writable = false;
-                }
+                Poll::Ready(_) => self.give_up_writing(),
                 Poll::Pending => break,
             }
         }
+        if let Some(stream) = self.stream.as_mut().filter(|_| self.unflushed) {
+            match Pin::new(stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(_)) => self.give_up_writing(),
+                Poll::Pending => {}
+            }
+        }
         if progress { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Reading tells what happened, perhaps in the server's own words.
+    fn give_up_writing(&mut self) {
+        self.outbox.clear();
+        self.unflushed = false;
+        self.writable = false;
     }
 
     /// One read into the spool. 0 means that the server has closed the connection.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -52,6 +52,8 @@ pub(crate) struct ClientHalf {
     pub(crate) route: Route,
     /// Packets of the proxy's own.
     outbox: BytesMut,
+    /// The stream may hold back what was written.
+    unflushed: bool,
 }
 
 impl ClientHalf {
@@ -64,6 +66,7 @@ impl ClientHalf {
             announced: None,
             route: Route::Forward(None),
             outbox: BytesMut::new(),
+            unflushed: false,
         }
     }
 
@@ -86,12 +89,12 @@ impl ClientHalf {
         self.outbox.extend_from_slice(packets);
     }
 
-    /// Whether everything given to [`send`](Self::send) was written.
+    /// Whether everything was written that [`send`](Self::send) and [`poll_feed`](Self::poll_feed) got.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty()
+        self.outbox.is_empty() && !self.unflushed
     }
 
-    /// Writes what [`send`](Self::send) got. Ready with true if something was written, false if there was nothing.
+    /// Writes what is waiting. Ready with true if something was written, false if there was nothing.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         let mut progress = false;
         while !self.outbox.is_empty() {
@@ -101,14 +104,21 @@ impl ClientHalf {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
+            self.unflushed = true;
             progress = true;
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
         }
         Poll::Ready(Ok(progress))
     }
 
-    /// One write of a response's bytes.
+    /// One write of a response's bytes, which [`poll_flush`](Self::poll_flush) sees to the end.
     pub(crate) fn poll_feed(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.unflushed |= written.is_ready();
+        written
     }
 
     /// Ends the connection so that what was written arrives: a socket that is closed with unread bytes from the

@@ -49,7 +49,7 @@ impl Exposure {
 
 /// Whether the way to the server is less safe than the one that the client sees.
 pub(crate) fn is_weaker(client: &Stream, backend: &Stream) -> bool {
-    matches!((client, backend), (Stream::Unix(_), Stream::Tcp(_)))
+    client.is_safe() && !backend.is_safe()
 }
 
 #[cfg(test)]
@@ -63,8 +63,10 @@ mod tests {
 
     async fn exposure(client_over_unix: bool, plugin: &str) -> Exposure {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let tcp = || async { Stream::Tcp(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()) };
-        let client = if client_over_unix { Stream::Unix(UnixStream::pair().unwrap().0) } else { tcp().await };
+        let tcp = || async {
+            Stream::tcp(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()).unwrap()
+        };
+        let client = if client_over_unix { Stream::unix(UnixStream::pair().unwrap().0) } else { tcp().await };
         let mut exposure = Exposure::new(plugin.as_bytes());
         exposure.transports(&client, &tcp().await);
         exposure
