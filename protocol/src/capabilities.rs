@@ -105,7 +105,7 @@ flags! {
 impl Capabilities {
     /// All that this crate follows. A proxy offers its client no more than this: every other bit could change the
     /// stream in a way that [`ResponseTracker`](crate::ResponseTracker) does not know. TLS and compression are left
-    /// out until the proxy terminates them.
+    /// out: each side has them for itself.
     pub const UNDERSTOOD: Self = Self(
         (0xffff_ffff
             & !(Self::COMPRESS.0

@@ -13,7 +13,7 @@ mod greeting;
 pub(crate) mod response;
 
 pub use greeting::Greeting;
-pub use response::HandshakeResponse;
+pub use response::{HandshakeResponse, is_ssl_request};
 
 /// A handshake packet that cannot be followed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

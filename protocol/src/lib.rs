@@ -57,7 +57,7 @@ pub use auth::{
 pub use capabilities::Capabilities;
 pub use change_user::ChangeUser;
 pub use command::{Command, ResponseForm};
-pub use handshake::{Greeting, HandshakeError, HandshakeResponse};
+pub use handshake::{Greeting, HandshakeError, HandshakeResponse, is_ssl_request};
 pub use packet::{HEADER_LEN, LogicalPacket, MAX_PAYLOAD_LEN, PacketHeader, PacketScanner, encode_packet};
 pub use request::{RequestEvent, RequestReader, RequestStep, WHOLE_COMMAND_LEN, whole_command};
 pub use response::{ResponseEnd, ResponseError, ResponseEvent, ResponseStep, ResponseTracker};

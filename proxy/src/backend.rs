@@ -1,7 +1,7 @@
 //! Reaching the server: from a name to its greeting, attempt by attempt.
 //!
 //! ```text
-//!  Upstreams::reach ─► resolve ─► connect ─► greeting ─► Reached ─► login
+//!  Upstreams::reach ─► resolve ─► connect ─► greeting ─► Reached ─► TLS ─► login
 //!        ▲                 failed │                                    │ lost
 //!        └──── Attempts: pause, budget, log ◄──────────────────────────┘
 //! ```
@@ -13,6 +13,7 @@ pub(crate) mod failure;
 pub(crate) mod limits;
 pub(crate) mod login;
 mod resolve;
+mod tls;
 
 use std::fmt;
 use std::future::Future;
@@ -20,11 +21,12 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use spillway_protocol::{ERR_HEADER, Greeting};
+use spillway_protocol::{Capabilities, ERR_HEADER, Greeting};
 use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
 use crate::packet_stream::{HandshakePacket, PacketStream};
+use crate::tls::{TlsError, UpstreamTls};
 use attempts::{Attempts, GaveUp};
 use connect::{connect_tcp, connect_unix};
 use decline::{await_greeting_and_decline, decline};
@@ -68,6 +70,8 @@ pub(crate) struct Reached {
     pub(crate) stream: PacketStream,
     pub(crate) greeting: Greeting,
     pub(crate) server: Server,
+    /// Capabilities that this connection has for itself, whatever the client's has.
+    pub(crate) hop: Capabilities,
 }
 
 /// Why no server was reached.
@@ -86,14 +90,20 @@ pub(crate) enum ReachError {
 pub(crate) struct Upstreams {
     endpoints: Vec<Endpoint>,
     limits: limits::Limits,
+    tls: UpstreamTls,
     resolver: Resolver,
     /// Which of `endpoints` has let somebody in last: the first to be tried.
     preferred: AtomicUsize,
 }
 
 impl Upstreams {
-    pub(crate) fn new(endpoints: Vec<Endpoint>, limits: limits::Limits) -> Self {
-        Self { endpoints, limits, resolver: Resolver::default(), preferred: AtomicUsize::new(0) }
+    pub(crate) fn new(endpoints: Vec<Endpoint>, limits: limits::Limits, tls: UpstreamTls) -> Self {
+        Self { endpoints, limits, tls, resolver: Resolver::default(), preferred: AtomicUsize::new(0) }
+    }
+
+    /// Reads the files of TLS again.
+    pub(crate) fn reload_tls(&self) -> Result<(), TlsError> {
+        self.tls.reload()
     }
 
     /// Attempts that begin now.
@@ -258,7 +268,7 @@ impl Upstreams {
             let what = "its version or capabilities are not those that the client was told";
             return Err(failed(Phase::Greeting, server, Cause::Unfit(what)));
         }
-        Ok(Reached { stream, greeting, server })
+        Ok(Reached { stream, greeting, server, hop: Capabilities::default() })
     }
 }
 

@@ -4,6 +4,7 @@ mod error;
 mod file;
 mod secret;
 mod settings;
+mod tls;
 mod units;
 
 use std::path::PathBuf;
@@ -139,8 +140,9 @@ impl Settings {
         let min_free = self.spool_min_free.map_or(1 << 30, |Size(min_free)| min_free);
         let session_init = self.session_init.clone().unwrap_or_else(|| vec![DEFAULT_SESSION_INIT.to_owned()]);
         Ok(Proxy {
-            upstreams: Arc::new(Upstreams::new(upstreams, limits)),
+            upstreams: Arc::new(Upstreams::new(upstreams, limits, self.upstream_tls()?)),
             auth,
+            client_tls: self.client_tls()?,
             profile: ServerProfile::default(),
             connection_ids: Arc::default(),
             probes: Probes::default(),

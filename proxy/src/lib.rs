@@ -23,3 +23,4 @@ pub mod session;
 mod socket;
 pub mod spool;
 mod stream;
+pub mod tls;

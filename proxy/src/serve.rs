@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::listener::Listener;
 use crate::session::Proxy;
@@ -20,8 +21,11 @@ use crate::session::Proxy;
 /// # Errors
 /// If the process cannot receive signals.
 pub async fn serve(proxy: Arc<Proxy>, listeners: Vec<Listener>, grace: Duration) -> std::io::Result<u64> {
-    let mut signals =
-        Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+    let mut signals = Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+        hangup: signal(SignalKind::hangup())?,
+    };
     let (sessions, acceptors) = (TaskTracker::new(), TaskTracker::new());
     let (stop_accepting, stop_sessions) = (CancellationToken::new(), CancellationToken::new());
     for listener in listeners {
@@ -36,7 +40,7 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Vec<Listener>, grace: Duration)
     acceptors.close();
     sessions.close();
 
-    let name = signals.next().await;
+    let name = signals.next_reloading(&proxy).await;
     stop_accepting.cancel();
     acceptors.wait().await;
     info!(
@@ -59,6 +63,7 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Vec<Listener>, grace: Duration)
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
@@ -67,6 +72,27 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+
+    /// The next signal that ends something. At SIGHUP certificates and keys are read again meanwhile.
+    async fn next_reloading(&mut self, proxy: &Arc<Proxy>) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => reload(Arc::clone(proxy)).await,
+            }
+        }
+    }
+}
+
+async fn reload(proxy: Arc<Proxy>) {
+    match spawn_blocking(move || proxy.reload_tls()).await {
+        Ok(Ok(())) => info!("SIGHUP: certificates and keys were read again, for the connections to come"),
+        Ok(Err(error)) => {
+            warn!(%error, "SIGHUP: going on with the certificates and keys that were read before")
+        }
+        Err(error) => error!(%error, "SIGHUP: reading certificates and keys failed"),
     }
 }
 

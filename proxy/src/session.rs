@@ -30,6 +30,7 @@ use crate::printable::printable;
 use crate::spool::Spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
 use crate::stream::Stream;
+use crate::tls::{ClientTls, TlsError};
 use applicant::Applicant;
 use backend::BackendHalf;
 use client::ClientHalf;
@@ -51,6 +52,8 @@ pub struct Proxy {
     pub(crate) upstreams: Arc<Upstreams>,
     /// Who checks the clients' passwords.
     pub(crate) auth: Auth,
+    /// TLS as the clients are offered it.
+    pub(crate) client_tls: Option<Arc<ClientTls>>,
     pub(crate) profile: ServerProfile,
     pub(crate) connection_ids: Arc<ConnectionIds>,
     pub(crate) probes: Probes,
@@ -77,11 +80,20 @@ impl Proxy {
         self.told_errors.load(Ordering::Relaxed)
     }
 
+    /// Reads the certificates and keys of both sides again, for the connections to come. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`TlsError`] for the first that cannot be used; that side then goes on with what it had.
+    pub fn reload_tls(&self) -> Result<(), TlsError> {
+        let clients = self.client_tls.as_ref().map_or(Ok(()), |tls| tls.reload());
+        self.upstreams.reload_tls().and(clients)
+    }
+
     /// Takes a client from its first byte to its last. `stop` ends the session at once.
     pub(crate) async fn session(&self, client: Stream, stop: CancellationToken) {
         let started = Instant::now();
         let peer = client.peer_ip();
-        let mut applicant = Applicant::new(client);
+        let mut applicant = Applicant::new(client, self.client_tls.clone());
         let ready = tokio::select! {
             ready = self.establish(&mut applicant) => ready,
             () = stop.cancelled() => return,

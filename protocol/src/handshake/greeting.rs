@@ -98,16 +98,16 @@ impl Greeting {
         self.server_version() == other.server_version() && understood(self) == understood(other)
     }
 
-    /// A greeting of one's own in this server's name: the payload with no more capabilities than `mask` has, for
-    /// another connection and plugin.
+    /// A greeting of one's own in this server's name: the payload with exactly these capabilities, for another
+    /// connection and plugin.
     pub fn renewed(
         &self,
-        mask: Capabilities,
+        capabilities: Capabilities,
         connection_id: u32,
         scramble: &[u8; 20],
         plugin: &[u8],
     ) -> Vec<u8> {
-        let mut payload = self.masked(mask);
+        let mut payload = self.offering(capabilities);
         let fixed_at = self.version_end + 1;
         payload.truncate(fixed_at + FIXED_LEN);
         let fixed = &mut payload[fixed_at..];
@@ -120,9 +120,8 @@ impl Greeting {
         payload
     }
 
-    /// The payload with no more capabilities than `mask` has, otherwise unchanged.
-    pub fn masked(&self, mask: Capabilities) -> Vec<u8> {
-        let capabilities = self.capabilities() & mask;
+    /// The payload with exactly these capabilities, otherwise unchanged.
+    pub fn offering(&self, capabilities: Capabilities) -> Vec<u8> {
         let mut payload = self.payload.clone();
         let fixed = &mut payload[self.version_end + 1..];
         let lower = capabilities.lower().to_le_bytes();

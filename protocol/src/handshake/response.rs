@@ -24,6 +24,13 @@ pub struct HandshakeResponse {
     attributes: Vec<u8>,
 }
 
+/// Whether a payload is an SSLRequest: a [`HandshakeResponse`] that ends before the user, with CLIENT_SSL. What follows
+/// is TLS. Source:
+/// [SSLRequest](https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_ssl_request.html).
+pub fn is_ssl_request(payload: &[u8]) -> bool {
+    payload.try_into().is_ok_and(|fixed| capabilities_of(fixed).contains(Capabilities::SSL))
+}
+
 /// Bytes before the user name: also the length of an SSLRequest.
 const FIXED_LEN: usize = 32;
 const CHARACTER_SET: usize = 8;
@@ -42,7 +49,7 @@ impl HandshakeResponse {
         if !has(Capabilities::PROTOCOL_41) {
             return Err(HandshakeError::OldProtocol("handshake response"));
         }
-        if rest.is_empty() && has(Capabilities::SSL) {
+        if is_ssl_request(payload) {
             return Err(HandshakeError::TlsNotOffered);
         }
         let mut fields = Fields(rest);
@@ -125,6 +132,11 @@ impl HandshakeResponse {
         self.answering(self.capabilities() & mask, &self.plugin, &self.auth_response)
     }
 
+    /// The payload with exactly these capabilities, otherwise unchanged.
+    pub fn with_capabilities(&self, capabilities: Capabilities) -> Vec<u8> {
+        self.answering(capabilities, &self.plugin, &self.auth_response)
+    }
+
     /// The payload with these capabilities and another answer to the scramble, otherwise unchanged.
     pub fn answering(&self, capabilities: Capabilities, plugin: &[u8], auth_response: &[u8]) -> Vec<u8> {
         let has = |flag| capabilities.contains(flag);
@@ -150,6 +162,13 @@ impl HandshakeResponse {
             put_behind_lenenc_length(&mut payload, &self.attributes);
         }
         payload
+    }
+
+    /// The payload that asks the server for TLS, before the response itself; with CLIENT_SSL among `capabilities`.
+    pub fn ssl_request(&self, capabilities: Capabilities) -> Vec<u8> {
+        let mut fixed = self.fixed;
+        set_capabilities(&mut fixed, capabilities);
+        fixed.to_vec()
     }
 
     /// The payload that has the server ask, by an AuthSwitchRequest, for an answer by the account's own plugin and to

@@ -9,6 +9,7 @@ use spillway_protocol::{HandshakeError, err_code, err_message};
 use super::Server;
 use crate::packet_stream::PacketIoError;
 use crate::printable::printable;
+use crate::tls::TlsFailure;
 
 /// Errors by which a server says that it cannot serve now and may soon: worth another attempt. All others are the
 /// client's business, above all those that more attempts make worse (1129 host blocked, 1226 resource limits).
@@ -35,6 +36,7 @@ pub(crate) enum Phase {
     Resolve,
     Connect,
     Greeting,
+    Tls,
     Auth,
     /// Giving a new connection what a lost one had.
     SetUp,
@@ -47,6 +49,7 @@ impl Phase {
             Self::Resolve => "resolve",
             Self::Connect => "connect",
             Self::Greeting => "greeting",
+            Self::Tls => "tls",
             Self::Auth => "auth",
             Self::SetUp => "setup",
         }
@@ -59,6 +62,7 @@ impl fmt::Display for Phase {
             Self::Resolve => "resolving the name of",
             Self::Connect => "connecting to",
             Self::Greeting => "waiting for the greeting of",
+            Self::Tls => "beginning TLS with",
             Self::Auth => "logging in to",
             Self::SetUp => "setting up a new session with",
         })
@@ -76,6 +80,8 @@ pub(crate) enum Cause {
     TimedOut(Duration),
     #[error("the server says {code}: {message}")]
     Told { code: u16, message: String },
+    #[error("{0}")]
+    Tls(#[from] TlsFailure),
     #[error("{0}")]
     Unfit(&'static str),
     #[error("what the server sent is not understood: {0}")]
@@ -96,7 +102,7 @@ impl Cause {
             // An answer of the system's own about this host's rights.
             Self::Io(error) => error.kind() != io::ErrorKind::PermissionDenied,
             Self::Lost(error) => !error.is_nonsense(),
-            Self::Nonsense(_) | Self::Unexpected => false,
+            Self::Tls(_) | Self::Nonsense(_) | Self::Unexpected => false,
             Self::TimedOut(_) | Self::Told { .. } | Self::Unfit(_) => true,
         }
     }
@@ -114,6 +120,7 @@ impl Cause {
             Self::Lost(PacketIoError::Closed { .. }) => "closed",
             Self::TimedOut(_) => "timeout",
             Self::Told { .. } => "error_packet",
+            Self::Tls(_) => "tls",
             Self::Unfit(_) => "unfit",
             Self::Lost(PacketIoError::TooLong { .. }) | Self::Nonsense(_) | Self::Unexpected => "protocol",
         }

@@ -7,10 +7,10 @@ use spillway_protocol::{
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::Reached;
 use super::attempts::Attempts;
 use super::decline::decline_proof;
 use super::failure::{AttemptError, Cause, Phase, passes};
+use super::{Reached, Upstreams};
 use crate::credentials::Credentials;
 use crate::packet_stream::PacketStream;
 
@@ -38,20 +38,24 @@ pub(crate) enum LoginRefused {
 
 /// Logs in by `credentials`, otherwise as the client's `response` says. Gives the payload of the server's OK.
 pub(crate) async fn log_in(
+    upstreams: &Upstreams,
     reached: Reached,
     response: &HandshakeResponse,
     capabilities: Capabilities,
     credentials: &Credentials,
     attempts: &Attempts,
 ) -> Result<(Reached, Vec<u8>), LoginError> {
-    let Reached { mut stream, greeting, server } = reached;
+    let reached =
+        upstreams.secure(reached, response, capabilities, attempts).await.map_err(LoginError::Lost)?;
+    let Reached { mut stream, greeting, server, hop } = reached;
+    let capabilities = capabilities | hop;
     let limit = attempts.limit(|limits| limits.auth);
     let outcome = timeout(limit, exchange(&mut stream, &greeting, response, capabilities, credentials)).await;
     let failed = |server, cause| Err(LoginError::Lost(AttemptError { phase: Phase::Auth, server, cause }));
     match outcome {
         Err(_) => failed(server, Cause::TimedOut(limit)),
         Ok(Err(cause)) => failed(server, cause),
-        Ok(Ok(End::Ok(payload))) => Ok((Reached { stream, greeting, server }, payload)),
+        Ok(Ok(End::Ok(payload))) => Ok((Reached { stream, greeting, server, hop }, payload)),
         Ok(Ok(End::Err(payload))) if passes(&payload) => failed(server, Cause::told(&payload)),
         Ok(Ok(End::Err(payload))) => {
             Err(LoginError::Refused(LoginRefused::Told { cause: Cause::told(&payload), payload }))

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::units::Size;
 use crate::credentials::CredentialsError;
 use crate::endpoint::Endpoint;
+use crate::tls::TlsError;
 
 /// A setting that cannot be used. Exit code 78.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,28 @@ pub enum ConfigError {
         /// The server.
         upstream: Endpoint,
     },
+    /// Certificates and keys cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// TLS for the clients, and nothing to show them.
+    #[error("--tls is on and there is no certificate: give --tls-cert and --tls-key, or --tls-self-signed")]
+    NoCertificate,
+    /// Two certificates for the clients.
+    #[error("--tls-self-signed makes a certificate, and --tls-cert names another: drop one of the two")]
+    TwoCertificates,
+    /// An option that has no sense without another.
+    #[error("{option} is of no use without {needed}: give that, too, or drop it")]
+    Without {
+        /// The option.
+        option: &'static str,
+        /// The other.
+        needed: &'static str,
+    },
+    /// A CA that nothing is checked by.
+    #[error(
+        "--upstream-tls-ca is given, and --upstream-tls says not to check the server's certificate: make it verify-ca          or verify-identity, or drop the CA"
+    )]
+    UnusedCa,
     /// The account's file cannot be used, or the configuration file holds a password and is open to others.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),

@@ -1,8 +1,9 @@
 //! A client before it has a session.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use spillway_protocol::{HandshakeResponse, encode_err, encode_packet};
+use spillway_protocol::{Capabilities, HandshakeResponse, encode_err, encode_packet, is_ssl_request};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
@@ -10,9 +11,13 @@ use super::refusal::Refusal;
 use crate::backend::attempts::Attempts;
 use crate::packet_stream::{HandshakePacket, PacketIoError, PacketStream};
 use crate::stream::Stream;
+use crate::tls::{ClientTls, Identity};
 
 /// How long a client may take for its next packet of the login. Long enough for a password typed by hand.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long a client may take for TLS to begin, which no person has a part in.
+const TLS_LIMIT: Duration = Duration::from_secs(20);
 
 /// How long a client may take to read why it is refused.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -20,13 +25,23 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// A client that is logging in.
 pub(crate) struct Applicant {
     pub(crate) packets: PacketStream,
+    tls: Option<Arc<ClientTls>>,
+    /// What the client was shown, if it has begun TLS.
+    identity: Option<Arc<Identity>>,
     greeted: bool,
     by_libmariadb: bool,
 }
 
 impl Applicant {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { packets: PacketStream::new(stream), greeted: false, by_libmariadb: false }
+    pub(crate) fn new(stream: Stream, tls: Option<Arc<ClientTls>>) -> Self {
+        let packets = PacketStream::new(stream);
+        Self { packets, tls, identity: None, greeted: false, by_libmariadb: false }
+    }
+
+    /// What the client is offered in the name of a server that has these capabilities.
+    pub(crate) fn offer(&self, server: Capabilities) -> Capabilities {
+        let tls = if self.tls.is_some() { Capabilities::SSL } else { Capabilities::default() };
+        (server & Capabilities::UNDERSTOOD) | tls
     }
 
     /// Whether the client's library is MariaDB's, by its connection attributes.
@@ -50,15 +65,34 @@ impl Applicant {
         self.packets.write_numbered(0, greeting).await.map_err(Refusal::ClientLeft)
     }
 
-    /// Reads the client's answer to the greeting. Cancel safe.
+    /// Reads the client's answer to the greeting, under TLS if it wants that. Cancelling it ends the connection.
     pub(crate) async fn read_response(
         &mut self,
         attempts: &mut Attempts,
     ) -> Result<HandshakeResponse, Refusal> {
-        let answer = self.receive(attempts).await?;
+        let mut answer = self.receive(attempts).await?;
+        if let Some(tls) = self.tls.clone() {
+            if is_ssl_request(&answer.payload) {
+                self.begin_tls(tls.current()).await?;
+                answer = self.receive(attempts).await?;
+            } else if tls.required && !self.packets.stream.is_safe() {
+                return Err(Refusal::NoTls);
+            }
+        }
         let response = HandshakeResponse::parse(&answer.payload).map_err(Refusal::BadHandshake)?;
         self.by_libmariadb = response.attribute(b"_client_name") == Some(b"libmariadb");
         Ok(response)
+    }
+
+    async fn begin_tls(&mut self, identity: Arc<Identity>) -> Result<(), Refusal> {
+        let ahead = std::mem::take(&mut self.packets.ahead);
+        let begun = self.packets.stream.accept_tls(ahead, Arc::clone(&identity.config));
+        match timeout(TLS_LIMIT, begun).await {
+            Ok(begun) => begun.map_err(Refusal::ClientTls)?,
+            Err(_) => return Err(Refusal::ClientSilent(TLS_LIMIT)),
+        }
+        self.identity = Some(identity);
+        Ok(())
     }
 
     /// The client's next packet. The time it takes is its own, and not that of `attempts`. Cancel safe.

@@ -287,7 +287,7 @@ impl Continuity {
             loop {
                 let reached = upstreams.reach_again(&server, &mut attempts, &greeting).await;
                 let reached = reached.map_err(|error| not_replaced(&error))?;
-                match log_in(reached, &response, capabilities, &credentials, &attempts).await {
+                match log_in(&upstreams, reached, &response, capabilities, &credentials, &attempts).await {
                     Ok((reached, ok)) => return Ok(Resumed { reached, status: ok_status(&ok), attempts }),
                     Err(LoginError::Lost(error)) => {
                         attempts.failed(error).await.map_err(|error| not_replaced(&error))?;

@@ -57,7 +57,7 @@ impl Ready {
         weaker: bool,
         ok: &[u8],
     ) -> Self {
-        let Reached { stream: backend, greeting, server } = reached;
+        let Reached { stream: backend, greeting, server, .. } = reached;
         let is_mariadb = greeting.is_mariadb();
         let login = Login {
             capabilities: response.capabilities() & mask,

@@ -74,7 +74,7 @@ async fn hear_client(
 ) -> Result<(HandshakeResponse, Option<Reached>), Refusal> {
     let told = first.greeting.clone();
     let mut first = Some(first);
-    let greeted = applicant.greet(&told.masked(Capabilities::UNDERSTOOD)).await;
+    let greeted = applicant.greet(&told.offering(applicant.offer(told.capabilities()))).await;
     let heard = match greeted {
         Ok(()) => {
             let mut hearing = pin!(applicant.read_response(attempts));
@@ -138,14 +138,21 @@ impl Exchange<'_> {
     ) -> Result<(Reached, Vec<u8>), Refusal> {
         let mut current = first;
         loop {
-            let mut backend = match current.take() {
+            let backend = match current.take() {
                 Some(backend) => backend,
                 None => self.replace(upstreams, told, capabilities).await?,
             };
+            let mut backend = match upstreams.secure(backend, response, capabilities, self.attempts).await {
+                Ok(backend) => backend,
+                Err(error) => {
+                    self.give_up_or_wait(capabilities, error).await?;
+                    continue;
+                }
+            };
             self.exposure.transports(&self.client.packets.stream, &backend.stream.stream);
             let payload = match self.replaced {
-                true => response.asking_for_switch(capabilities),
-                false => response.masked(capabilities),
+                true => response.asking_for_switch(capabilities | backend.hop),
+                false => response.with_capabilities(capabilities | backend.hop),
             };
             let cause = match self.run(&mut backend, &payload).await {
                 Ok(ok) => return Ok((backend, ok)),
@@ -157,12 +164,21 @@ impl Exchange<'_> {
                     return Err(refusal);
                 }
             };
-            if let Some(why) = self.obstacle(capabilities) {
-                return Err(Refusal::NotHealable { cause, why });
-            }
             let error = AttemptError { phase: Phase::Auth, server: backend.server, cause };
-            self.attempts.failed(error).await.map_err(Refusal::LostInLogin)?;
+            self.give_up_or_wait(capabilities, error).await?;
         }
+    }
+
+    /// Notes that a connection was lost, and waits until it is time for another one to take its place.
+    async fn give_up_or_wait(
+        &mut self,
+        capabilities: Capabilities,
+        error: AttemptError,
+    ) -> Result<(), Refusal> {
+        if let (true, Some(why)) = (error.cause.passes(), self.obstacle(capabilities)) {
+            return Err(Refusal::NotHealable { cause: error.cause, why });
+        }
+        self.attempts.failed(error).await.map_err(Refusal::in_login)
     }
 
     /// Reaches a server in place of the one that has greeted the client.

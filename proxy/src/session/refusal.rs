@@ -1,5 +1,6 @@
 //! Why a client gets no session, and in which words it is told.
 
+use std::io;
 use std::time::Duration;
 
 use spillway_protocol::HandshakeError;
@@ -19,8 +20,10 @@ const ER_NET_READ_ERROR: u16 = 1158;
 const ER_NOT_SUPPORTED_AUTH_MODE: u16 = 1251;
 const ER_CONNECT_TO_FOREIGN_DATA_SOURCE: u16 = 1429;
 const ER_ACCESS_DENIED_NO_PASSWORD_ERROR: u16 = 1698;
+const ER_SECURE_TRANSPORT_REQUIRED: u16 = 3159;
 const CR_CONN_HOST_ERROR: u16 = 2003;
 const CR_SERVER_LOST: u16 = 2013;
+const CR_SSL_CONNECTION_ERROR: u16 = 2026;
 
 /// Why a client got no session.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,12 @@ pub(crate) enum Refusal {
     ClientBroken(PacketIoError),
     #[error("the client said nothing for {} s", .0.as_secs())]
     ClientSilent(Duration),
+    #[error("the client began TLS and did not end the beginning: {0}")]
+    ClientTls(io::Error),
+    #[error("connections without TLS are refused here (--tls required): let the client use it")]
+    NoTls,
+    #[error("can't log in safely: {0}")]
+    UpstreamTls(GaveUp),
     #[error("bad handshake: {0}")]
     BadHandshake(HandshakeError),
     #[error(
@@ -89,6 +98,22 @@ impl From<ReachError> for Refusal {
 }
 
 impl Refusal {
+    /// No server was left in a login of Spillway's own.
+    pub(crate) fn in_own_login(gave_up: GaveUp) -> Self {
+        match gave_up.last.cause {
+            Cause::Tls(_) => Self::UpstreamTls(gave_up),
+            _ => Self::Unreachable(gave_up),
+        }
+    }
+
+    /// No server was left in the middle of a login.
+    pub(crate) fn in_login(gave_up: GaveUp) -> Self {
+        match gave_up.last.cause {
+            Cause::Tls(_) => Self::UpstreamTls(gave_up),
+            _ => Self::LostInLogin(gave_up),
+        }
+    }
+
     /// The code and SQLSTATE of the ERR packet for a client; none if it cannot be told.
     ///
     /// Of the client's own codes (2003, 2013) MariaDB's library shows "Received malformed packet" only; whose library
@@ -100,9 +125,14 @@ impl Refusal {
             Self::ClientGone
             | Self::ClientLeft(_)
             | Self::ClientBroken(_)
+            | Self::ClientTls(_)
             | Self::OwnLogin { .. }
             | Self::Server { .. } => return None,
             Self::OwnLoginUntold { code } => (*code, b"28000"),
+            Self::NoTls => (ER_SECURE_TRANSPORT_REQUIRED, b"HY000"),
+            Self::UpstreamTls(_) => {
+                (one_of(CR_SSL_CONNECTION_ERROR, ER_CONNECT_TO_FOREIGN_DATA_SOURCE), b"HY000")
+            }
             Self::ForeignUid(_) => (ER_ACCESS_DENIED_NO_PASSWORD_ERROR, b"28000"),
             Self::AccessDenied { .. } => (ER_ACCESS_DENIED_ERROR, b"28000"),
             Self::NoMemory => (ER_CON_COUNT_ERROR, b"08004"),
@@ -126,6 +156,7 @@ impl Refusal {
     /// What the ERR packet with this code says.
     pub(crate) fn message(&self, code: u16) -> String {
         let known_as = match code {
+            ER_CONNECT_TO_FOREIGN_DATA_SOURCE if matches!(self, Self::UpstreamTls(_)) => "(error 2026) ",
             ER_CONNECT_TO_FOREIGN_DATA_SOURCE => "(error 2003) ",
             ER_NET_READ_ERROR if !matches!(self, Self::ClientSilent(_)) => "(error 2013) ",
             _ => "",
@@ -156,8 +187,6 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
     use crate::backend::Server;
     use crate::backend::failure::AttemptError;

@@ -128,8 +128,8 @@ pub(crate) async fn log_in(
         plugin @ (AuthPlugin::Native | AuthPlugin::CachingSha2) => plugin,
         _ => AuthPlugin::Native,
     };
-    let greeting =
-        told.renewed(Capabilities::UNDERSTOOD, told_connection_id, &scramble, plugin.name().as_bytes());
+    let offer = applicant.offer(told.capabilities());
+    let greeting = told.renewed(offer, told_connection_id, &scramble, plugin.name().as_bytes());
     applicant.greet(&greeting).await?;
     let response = applicant.read_response(attempts).await?;
     check_proof(applicant, attempts, &response, plugin, &scramble, credentials).await?;
@@ -161,10 +161,10 @@ async fn reach_and_log_in(
 ) -> Result<(Reached, Vec<u8>), Refusal> {
     loop {
         let reached = upstreams.reach(attempts, None, applicant.gone()).await?;
-        match log_in_to_server(reached, response, capabilities, credentials, attempts).await {
+        match log_in_to_server(upstreams, reached, response, capabilities, credentials, attempts).await {
             Ok(logged_in) => return Ok(logged_in),
             Err(LoginError::Lost(error)) => {
-                attempts.failed(error).await.map_err(Refusal::Unreachable)?;
+                attempts.failed(error).await.map_err(Refusal::in_own_login)?;
             }
             Err(LoginError::Refused(LoginRefused::Told { cause, payload })) => {
                 warn!(error = %cause, user = printable(credentials.user()), "the server refuses the stored credentials");
