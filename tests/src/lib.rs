@@ -7,6 +7,7 @@
 //! - [`spillway_bin`] and [`Spillway`]: the proxy under test, its log and its memory;
 //! - [`client`]: unmodified dump programs, with a time limit, and dumps made comparable;
 //! - [`sink`]: places for a dump to go to that are far too slow;
+//! - [`certificates`]: for TLS, right ones and wrong ones;
 //! - [`Fault`]: a network between proxy and server that cuts, resets and stalls;
 //! - [`Stored`]: a proxy with stored credentials in such a network;
 //! - [`Dns`]: a name server that fails, is late or is dead;
@@ -19,6 +20,7 @@
 
 pub mod binary;
 pub mod cc;
+pub mod certificates;
 pub mod client;
 pub mod data;
 pub mod dns;
