@@ -90,7 +90,7 @@ async fn reload(proxy: Arc<Proxy>) {
     match spawn_blocking(move || proxy.reload_tls()).await {
         Ok(Ok(())) => info!("SIGHUP: certificates and keys were read again, for the connections to come"),
         Ok(Err(error)) => {
-            warn!(%error, "SIGHUP: going on with the certificates and keys that were read before")
+            warn!(%error, "SIGHUP: going on with the certificates and keys that were read before");
         }
         Err(error) => error!(%error, "SIGHUP: reading certificates and keys failed"),
     }
