@@ -24,7 +24,8 @@ pub(crate) fn usage(error: &clap::Error, log: &LogTarget) -> ExitCode {
     }
     let text = error.render().to_string();
     let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    log.tell(&format!("{line} (see spillway --help)"));
+    let choices = text.lines().map(str::trim).find(|line| line.starts_with("[possible values: "));
+    log.tell(&format!("{line} {}", choices.unwrap_or("(see spillway --help)")));
     ExitCode::from(USAGE)
 }
 

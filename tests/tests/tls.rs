@@ -107,7 +107,8 @@ fn dumps_over_tls_on_both_sides() -> Result<()> {
         let upstream_ca = ca("upstream-tls-ca", &world.authority);
         let through =
             world.spillway(server, &["--upstream-tls=verify-identity", &upstream_ca, "--tls=required"])?;
-        let dump = ["--single-transaction", "--skip-dump-date", "--databases", "shop"];
+        let dump =
+            ["--max-allowed-packet=1G", "--single-transaction", "--skip-dump-date", "--databases", "shop"];
         for &(dumper, program, tls) in dumpers {
             let direct = finish(dumper(program, &server.unix(), &[]).args(dump))?.success()?;
             let got = finish(dumper(program, through.endpoint(), tls).args(dump))?.success()?;

@@ -101,9 +101,8 @@ pub struct Settings {
     #[arg(long, value_name = "MODE", env = "SPILLWAY_TLS_CLIENT_CERT")]
     pub tls_client_cert: Option<ClientCertMode>,
 
-    /// TLS towards the server: off, preferred (if the server offers it), required, verify-ca (its certificate is of a
-    /// known CA), verify-identity (and for its name) [default: preferred]
-    #[arg(long, value_name = "MODE", env = "SPILLWAY_UPSTREAM_TLS", hide_possible_values = true)]
+    /// TLS towards the server [default: preferred, or verify-ca with --upstream-tls-ca]
+    #[arg(long, value_name = "MODE", env = "SPILLWAY_UPSTREAM_TLS")]
     pub upstream_tls: Option<UpstreamTlsMode>,
 
     /// CA certificates by which the server's is checked: a PEM file, or a directory of them
