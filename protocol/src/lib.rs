@@ -41,6 +41,7 @@
 
 mod auth;
 mod capabilities;
+mod certificate_proof;
 mod change_user;
 mod command;
 mod handshake;
@@ -55,6 +56,7 @@ pub use auth::{
     PERFORM_FULL_AUTHENTICATION, SCRAMBLE_LEN,
 };
 pub use capabilities::Capabilities;
+pub use certificate_proof::prove_certificate;
 pub use change_user::ChangeUser;
 pub use command::{Command, ResponseForm};
 pub use handshake::{Greeting, HandshakeError, HandshakeResponse, is_ssl_request};

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::backend::Upstreams;
 use crate::connection_ids::ConnectionIds;
@@ -115,6 +115,7 @@ impl Proxy {
             server_connection = parts.login.connection_id,
             "session started"
         );
+        let applicant_may_want_proof = applicant.may_want_proof();
         let client = ClientHalf::new(applicant.packets.stream, &applicant.packets.ahead);
         let mut relay = Relay::new(client, parts);
         let end = tokio::select! {
@@ -127,6 +128,14 @@ impl Proxy {
         };
         self.told_errors.fetch_add(relay.told_errors(), Ordering::Relaxed);
         log_end(&relay, &end, started);
+        if !relay.was_used() && matches!(self.auth, Auth::Passthrough) && applicant_may_want_proof {
+            warn!(
+                hint = "give spillway a certificate of a CA that the client knows (its ssl-ca), use --auth stored, or \
+                        connect over a Unix socket, as spillway run does",
+                "a client of MariaDB left at once, as those since 11.4 do that cannot trust the certificate: the server \
+                 proves its own by the password, which spillway cannot do for its own"
+            );
+        }
         let (client, spool) = relay.into_parts();
         tokio::join!(spool.close(), async {
             if matches!(end, RelayEnd::Lost(_)) {

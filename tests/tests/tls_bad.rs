@@ -42,7 +42,7 @@ fn files_that_are_of_no_use() -> Result<()> {
         (vec![cert.clone()], &["no private key in it"]),
         (vec![cert.clone(), other.option("tls-key")], &["cannot be used with the key in"]),
         (vec![key.clone()], &["--tls-key is of no use without --tls-cert"]),
-        (vec![cert.clone(), key.clone(), "--tls-self-signed".to_owned()], &["drop one of the two"]),
+        (vec![cert, key, "--tls-self-signed".to_owned()], &["drop one of the two"]),
         (words(&["--tls=required"]), &["--tls-self-signed"]),
         (words(&["--tls=preferred"]), &["--tls-self-signed"]),
         (vec![nowhere("tls-client-ca")], &["--tls-client-ca is of no use without --tls-cert"]),

@@ -49,6 +49,22 @@ impl Applicant {
         self.by_libmariadb
     }
 
+    /// Whether the client is offered TLS.
+    pub(crate) fn may_use_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether the client may want the password to prove the certificate that it was shown: MariaDB's do so since 11.4
+    /// where they are given no CA.
+    pub(crate) fn may_want_proof(&self) -> bool {
+        self.identity.is_some() && self.by_libmariadb
+    }
+
+    /// SHA-256 of the certificate that the client was shown, if it has begun TLS.
+    pub(crate) fn fingerprint(&self) -> Option<&[u8; 32]> {
+        self.identity.as_ref().map(|identity| &identity.fingerprint)
+    }
+
     /// Returns when the client has left, and said nothing before.
     pub(crate) async fn gone(&self) {
         self.packets.stream.gone().await;

@@ -65,6 +65,8 @@ pub(crate) struct Relay {
     /// ERR payload by which the server announced that it is going away.
     farewell: Option<Vec<u8>>,
     quitting: bool,
+    /// The client has sent a command.
+    was_used: bool,
     /// Nothing more is fed: what is in the client's outbox is the last.
     closing: bool,
     /// Errors of Spillway's own that the client got.
@@ -107,6 +109,7 @@ impl Relay {
             loss: None,
             farewell: None,
             quitting: false,
+            was_used: false,
             closing: false,
             told_errors: 0,
         };
@@ -123,6 +126,11 @@ impl Relay {
 
     pub(crate) fn rows(&self) -> u64 {
         self.backend.rows()
+    }
+
+    /// Whether the client has sent any command.
+    pub(crate) fn was_used(&self) -> bool {
+        self.was_used
     }
 
     /// Errors of Spillway's own that ended a response.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rand::RngExt;
 use spillway_protocol::{
     AuthPlugin, AuthSwitchRequest, Capabilities, Command, FAST_AUTH_SUCCESS, Greeting, HandshakeResponse,
-    SCRAMBLE_LEN,
+    SCRAMBLE_LEN, prove_certificate,
 };
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
@@ -125,6 +125,9 @@ pub(crate) async fn log_in(
     let told_connection_id = ids.invent(told.connection_id());
     let scramble = new_scramble();
     let plugin = match AuthPlugin::named(told.plugin()) {
+        // The only plugin by whose password Spillway can prove its certificate, and a client looks at it before it goes
+        // on under TLS.
+        _ if applicant.may_use_tls() => AuthPlugin::Native,
         plugin @ (AuthPlugin::Native | AuthPlugin::CachingSha2) => plugin,
         _ => AuthPlugin::Native,
     };
@@ -132,7 +135,7 @@ pub(crate) async fn log_in(
     let greeting = told.renewed(offer, told_connection_id, &scramble, plugin.name().as_bytes());
     applicant.greet(&greeting).await?;
     let response = applicant.read_response(attempts).await?;
-    check_proof(applicant, attempts, &response, plugin, &scramble, credentials).await?;
+    let proof = check_proof(applicant, attempts, &response, plugin, &scramble, credentials).await?;
 
     let mask = (told.capabilities() & Capabilities::UNDERSTOOD) | Capabilities::CLIENT_CHOICE;
     let capabilities = (response.capabilities() & mask) | OWN_LOGIN;
@@ -145,7 +148,11 @@ pub(crate) async fn log_in(
             found: printable(reached.greeting.server_version()),
         });
     }
-    applicant.send(&ok).await?;
+    let proved = applicant
+        .fingerprint()
+        .filter(|_| proof.can_be_returned && may_ask_for_proof(applicant, &response))
+        .and_then(|fingerprint| prove_certificate(&ok, credentials.password(), &scramble, fingerprint));
+    applicant.send(proved.as_ref().unwrap_or(&ok)).await?;
     let weaker = is_weaker(&applicant.packets.stream, &reached.stream.stream);
     Ok(Ready::new(reached, &told, told_connection_id, &scramble, response, mask, weaker, &ok))
 }
@@ -175,6 +182,12 @@ async fn reach_and_log_in(
     }
 }
 
+/// A client has proved that it has the credentials.
+struct Proof {
+    /// By a plugin and with a password by which the certificate can be proved to it.
+    can_be_returned: bool,
+}
+
 /// Has the client prove that it has the credentials, by the plugin that it speaks.
 async fn check_proof(
     applicant: &mut Applicant,
@@ -183,7 +196,7 @@ async fn check_proof(
     greeted: AuthPlugin,
     scramble: &[u8; SCRAMBLE_LEN],
     credentials: &Credentials,
-) -> Result<(), Refusal> {
+) -> Result<Proof, Refusal> {
     let claimed = match response.capabilities().contains(Capabilities::PLUGIN_AUTH) {
         true => AuthPlugin::named(response.plugin()),
         // Clients from before the plugins answer as this one does.
@@ -214,7 +227,12 @@ async fn check_proof(
     if plugin == AuthPlugin::CachingSha2 && !answer.is_empty() {
         applicant.send(&FAST_AUTH_SUCCESS).await?;
     }
-    Ok(())
+    Ok(Proof { can_be_returned: plugin == AuthPlugin::Native && !answer.is_empty() })
+}
+
+/// Whether a client of MariaDB's may want to see the certificate proved. MySQL's would only show it as a text.
+fn may_ask_for_proof(applicant: &Applicant, response: &HandshakeResponse) -> bool {
+    applicant.is_by_libmariadb() || !response.capabilities().contains(Capabilities::LONG_PASSWORD)
 }
 
 async fn switch(

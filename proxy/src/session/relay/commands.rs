@@ -80,6 +80,7 @@ impl Relay {
     }
 
     fn start(&mut self, command: Command) {
+        self.was_used = true;
         self.client.route = if command == Command::QUIT {
             self.quitting = true;
             Route::Forward(None)
