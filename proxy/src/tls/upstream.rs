@@ -150,6 +150,6 @@ fn advice(error: &Error) -> &'static str {
         Error::AlertReceived(_) => {
             "the server's error log may say why; it may want a certificate (--upstream-tls-cert)"
         }
-        _ => "see which versions of TLS the server speaks (tls_version)",
+        _ => "see which versions of TLS the server speaks (tls_version); --upstream-tls off does without",
     }
 }
