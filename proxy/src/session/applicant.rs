@@ -89,7 +89,9 @@ impl Applicant {
         let mut answer = self.receive(attempts).await?;
         if let Some(tls) = self.tls.clone() {
             if is_ssl_request(&answer.payload) {
+                let asked = Instant::now();
                 self.begin_tls(tls.current()).await?;
+                attempts.extend(asked.elapsed());
                 answer = self.receive(attempts).await?;
             } else if tls.required && !self.packets.stream.is_safe() {
                 return Err(Refusal::NoTls);
