@@ -23,10 +23,11 @@ bench: tools
 	$(CARGO) build --release --quiet -p spillway
 	$(CARGO) run --release --quiet -p spillway-bench --bin bench -- $(ARGS)
 
-# Installs the Debian packages that are missing, or says which, and fetches the MySQL that Debian's release lacks.
+# Installs the Debian packages that are missing, or says which, and fetches servers and drivers that Debian's release
+# lacks.
 setup:
 	@scripts/setup
 
-# The same without that MySQL.
+# The same without those.
 tools:
-	@scripts/setup --without-mysql9
+	@scripts/setup --tools-only

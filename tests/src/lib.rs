@@ -3,7 +3,7 @@
 //! A scenario (see `tests/tests/*.rs`) picks from these parts:
 //!
 //! - [`Server`]: a private MariaDB on a free port, gone with the test process however that ends;
-//! - [`mysql9`]: the same with MySQL 9, and MySQL's own clients;
+//! - [`mysql9`], [`mariadb11`]: the same with newer servers, and their own clients;
 //! - [`spillway_bin`] and [`Spillway`]: the proxy under test, its log and its memory;
 //! - [`client`]: unmodified dump programs, with a time limit, and dumps made comparable;
 //! - [`sink`]: places for a dump to go to that are far too slow;
@@ -19,6 +19,7 @@
 //! a time is slept, the pause itself is the fault under test.
 
 pub mod binary;
+mod cache;
 pub mod cc;
 pub mod certificates;
 pub mod client;
@@ -29,6 +30,7 @@ pub mod handshakes;
 pub mod leash;
 pub mod log;
 mod mariadb;
+pub mod mariadb11;
 pub mod mounts;
 pub mod mysql9;
 pub mod netns;

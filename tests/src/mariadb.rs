@@ -25,13 +25,18 @@ pub(crate) fn start(ip: Ipv4Addr, prefix: &[OsString], options: &[&str]) -> Resu
         command.arg("--no-defaults").args(LAYOUT).args(OPTIONS).args(user_option()).args(options);
         command
     })?;
+    create_account(&server)?;
+    Ok(server)
+}
+
+/// Creates the account of the tests and the database `test`.
+pub(crate) fn create_account(server: &Server) -> Result<()> {
     server.sql(&format!(
         "CREATE USER {USER}@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('{}');
          GRANT ALL PRIVILEGES ON *.* TO {USER}@'%' WITH GRANT OPTION;
          CREATE DATABASE test;",
         PASSWORD.replace('\'', "''")
-    ))?;
-    Ok(server)
+    ))
 }
 
 fn install(dir: &Path) -> Result<()> {
@@ -57,13 +62,14 @@ fn program() -> Result<PathBuf> {
 }
 
 /// Without these a server would not find itself in the data directory.
-const LAYOUT: [&str; 4] = [
+pub(crate) const LAYOUT: [&str; 4] = [
     "--innodb-log-file-size=64M", // less, and InnoDB refuses the zoo's 40 MB row
     "--innodb-data-file-path=ibdata1:12M:autoextend",
     "--innodb-flush-method=nosync", // a test's data needs to survive nothing
     "--aria-log-file-size=8M",
 ];
-const OPTIONS: [&str; 15] = [
+/// What makes a server small and quick.
+pub(crate) const OPTIONS: [&str; 15] = [
     "--bind-address=127.0.0.1",
     "--skip-name-resolve",
     "--skip-log-bin",

@@ -1,4 +1,4 @@
-//! MySQL 9, server and clients, from the directory that `scripts/mysql9` fills.
+//! MySQL 9, server and clients, from the directory that `scripts/sid` fills.
 //!
 //! The server is a [`Server`] like MariaDB's, with the same account. But the account's plugin is
 //! `caching_sha2_password` (there is no `mysql_native_password` any more), with two ways to log in:
@@ -10,16 +10,16 @@
 //!
 //! The server has no certificates and so no TLS; the option `--auto-generate-certs=ON` makes them.
 
-use std::env;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::cache;
 use crate::client::{self, Endpoint};
 use crate::process;
 use crate::server::{PASSWORD, Server, USER, user_option};
@@ -83,7 +83,7 @@ fn initialize(dir: &Path) -> Result<()> {
 }
 
 fn mysqld() -> Command {
-    let usr = root().join("usr");
+    let usr = cache::dir("mysql9").join("usr");
     let mut command = unpacked("sbin/mysqld");
     command
         .arg("--no-defaults")
@@ -95,25 +95,8 @@ fn mysqld() -> Command {
     command
 }
 
-/// A program below `usr`, run by the loader and with the libraries that were unpacked with it.
 fn unpacked(program: &str) -> Command {
-    let root = root();
-    let mut command = client::clean(root.join("loader"));
-    command.arg("--library-path").arg(root.join("libraries")).arg(root.join("usr").join(program));
-    // The machine's file is meant for another release of the library.
-    command.env("OPENSSL_CONF", "/dev/null");
-    command
-}
-
-/// The directory that `scripts/mysql9` fills.
-fn root() -> PathBuf {
-    // Like the shell, which takes an empty variable for none.
-    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("SPILLWAY_MYSQL9").unwrap_or_else(|| {
-        variable("XDG_CACHE_HOME")
-            .unwrap_or_else(|| variable("HOME").unwrap_or_default().join(".cache"))
-            .join("spillway/mysql9")
-    })
+    cache::unpacked("mysql9", program)
 }
 
 const OPTIONS: [&str; 20] = [

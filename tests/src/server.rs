@@ -1,4 +1,4 @@
-//! Private servers, of MariaDB here and of MySQL in [`mysql9`](crate::mysql9).
+//! Private servers, of MariaDB 10.11 here, of others in [`mysql9`](crate::mysql9) and [`mariadb11`](crate::mariadb11).
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
