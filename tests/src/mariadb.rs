@@ -40,8 +40,11 @@ pub(crate) fn create_account(server: &Server) -> Result<()> {
 }
 
 fn install(dir: &Path) -> Result<()> {
+    // A MariaDB that starts removes other ones' temporary tables from the directory that both have for them.
+    let temporary = tempfile::tempdir()?;
     let mut install = Command::new("mariadb-install-db");
     install
+        .env("TMPDIR", temporary.path())
         .arg("--no-defaults")
         .arg(format!("--datadir={}", dir.display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
