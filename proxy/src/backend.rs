@@ -22,10 +22,13 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use spillway_protocol::{Capabilities, ERR_HEADER, Greeting};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use crate::endpoint::Endpoint;
 use crate::packet_stream::{HandshakePacket, PacketStream};
+use crate::proxy_protocol::{self, Ends};
+use crate::stream::Stream;
 use crate::tls::{TlsError, UpstreamTls};
 use attempts::{Attempts, GaveUp};
 use connect::{connect_tcp, connect_unix};
@@ -91,14 +94,22 @@ pub(crate) struct Upstreams {
     endpoints: Vec<Endpoint>,
     limits: limits::Limits,
     tls: UpstreamTls,
+    /// Whether they are told whom a connection is made for.
+    proxy_protocol: bool,
     resolver: Resolver,
     /// Which of `endpoints` has let somebody in last: the first to be tried.
     preferred: AtomicUsize,
 }
 
 impl Upstreams {
-    pub(crate) fn new(endpoints: Vec<Endpoint>, limits: limits::Limits, tls: UpstreamTls) -> Self {
-        Self { endpoints, limits, tls, resolver: Resolver::default(), preferred: AtomicUsize::new(0) }
+    pub(crate) fn new(
+        endpoints: Vec<Endpoint>,
+        limits: limits::Limits,
+        tls: UpstreamTls,
+        proxy_protocol: bool,
+    ) -> Self {
+        let (resolver, preferred) = (Resolver::default(), AtomicUsize::new(0));
+        Self { endpoints, limits, tls, proxy_protocol, resolver, preferred }
     }
 
     /// Reads the files of TLS again.
@@ -106,14 +117,14 @@ impl Upstreams {
         self.tls.reload()
     }
 
-    /// Attempts that begin now.
-    pub(crate) fn attempts(&self) -> Attempts {
-        Attempts::new(self.limits, self.endpoints.len())
+    /// Attempts that begin now, for a client with this address, if it has one.
+    pub(crate) fn attempts(&self, client: Option<Ends>) -> Attempts {
+        Attempts::new(self.limits, self.endpoints.len()).on_behalf_of(client)
     }
 
-    /// Attempts that begin now, at one server.
-    pub(crate) fn attempts_at_one(&self) -> Attempts {
-        Attempts::new(self.limits, 1)
+    /// The same, at one server.
+    pub(crate) fn attempts_at_one(&self, client: Option<Ends>) -> Attempts {
+        Attempts::new(self.limits, 1).on_behalf_of(client)
     }
 
     /// The server has let somebody in: it is tried first from now on.
@@ -228,9 +239,15 @@ impl Upstreams {
                 connect_tcp(addresses, limit).await.map(|(stream, address)| (stream, Some(address)))
             }
         };
-        let (stream, address) =
+        let (mut stream, address) =
             connected.map_err(|error| failed(Phase::Connect, Server::named(upstream), error))?;
-        Ok((PacketStream::new(stream), Server { upstream: upstream.clone(), address }))
+        let server = Server { upstream: upstream.clone(), address };
+        if self.proxy_protocol
+            && let Err(cause) = introduce(&mut stream, attempts).await
+        {
+            return Err(failed(Phase::Connect, server, cause));
+        }
+        Ok((PacketStream::new(stream), server))
     }
 
     /// Reads the greeting.
@@ -269,6 +286,16 @@ impl Upstreams {
             return Err(failed(Phase::Greeting, server, Cause::Unfit(what)));
         }
         Ok(Reached { stream, greeting, server, hop: Capabilities::default() })
+    }
+}
+
+/// Tells a server whom this connection is made for, before either side says anything else.
+async fn introduce(stream: &mut Stream, attempts: &Attempts) -> Result<(), Cause> {
+    let header = proxy_protocol::encode(attempts.client())?;
+    let limit = attempts.limit(|limits| limits.connect);
+    match timeout(limit, stream.write_all(&header)).await {
+        Ok(written) => Ok(written?),
+        Err(_) => Err(Cause::TimedOut(limit)),
     }
 }
 

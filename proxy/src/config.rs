@@ -20,6 +20,7 @@ pub use settings::{AuthMode, ClientCertMode, ClientTlsMode, Settings, TlsVersion
 use crate::backend::Upstreams;
 use crate::credentials::{Auth, Credentials};
 use crate::endpoint::Endpoint;
+use crate::proxy_protocol::Network;
 use crate::session::{Probes, Proxy, ServerProfile};
 use crate::spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
@@ -50,6 +51,11 @@ impl Settings {
             }
             _ => Ok(listen),
         }
+    }
+
+    /// Which clients begin with a PROXY header.
+    pub fn proxy_protocol_networks(&self) -> Arc<[Network]> {
+        self.proxy_protocol_networks.clone().unwrap_or_default().into()
     }
 
     /// How long running sessions may go on after SIGTERM.
@@ -139,8 +145,9 @@ impl Settings {
         let max = self.spool_max.map_or(u64::MAX, |Size(max)| max);
         let min_free = self.spool_min_free.map_or(1 << 30, |Size(min_free)| min_free);
         let session_init = self.session_init.clone().unwrap_or_else(|| vec![DEFAULT_SESSION_INIT.to_owned()]);
+        let proxy_protocol = self.upstream_proxy_protocol.unwrap_or(false);
         Ok(Proxy {
-            upstreams: Arc::new(Upstreams::new(upstreams, limits, self.upstream_tls()?)),
+            upstreams: Arc::new(Upstreams::new(upstreams, limits, self.upstream_tls()?, proxy_protocol)),
             auth,
             client_tls: self.client_tls()?,
             profile: ServerProfile::default(),

@@ -10,6 +10,7 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod client_address;
 pub mod config;
 mod connection_ids;
 pub mod credentials;
@@ -17,6 +18,7 @@ pub mod endpoint;
 pub mod listener;
 mod packet_stream;
 mod printable;
+pub mod proxy_protocol;
 pub mod run;
 pub mod serve;
 pub mod session;

@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info_span, warn};
 
+use crate::client_address::ClientAddress;
 use crate::endpoint::Endpoint;
+use crate::proxy_protocol::{self, HeaderError, Network};
 use crate::session::Proxy;
 use crate::stream::Stream;
 
@@ -33,6 +35,8 @@ pub struct Listener {
     socket: Socket,
     /// Where it listens; the port is the one that was chosen.
     pub address: Endpoint,
+    /// Clients that begin with a PROXY header.
+    headers_from: Arc<[Network]>,
 }
 
 #[derive(Debug)]
@@ -64,7 +68,7 @@ impl Listener {
                 let listener = bind_tcp(host, *port).await.map_err(failed)?;
                 let local = listener.local_addr().map_err(failed)?;
                 let address = Endpoint::Tcp { host: local.ip().to_string(), port: local.port() };
-                Ok(Self { socket: Socket::Tcp(listener), address })
+                Ok(Self { socket: Socket::Tcp(listener), address, headers_from: Arc::default() })
             }
             Endpoint::Unix(path) => {
                 remove_stale(path).await.map_err(failed)?;
@@ -72,9 +76,16 @@ impl Listener {
                 Ok(Self {
                     socket: Socket::Unix(listener, SocketFile(path.clone())),
                     address: address.clone(),
+                    headers_from: Arc::default(),
                 })
             }
         }
+    }
+
+    /// Has clients of these networks begin with a PROXY header.
+    #[must_use]
+    pub fn with_proxy_headers(self, from: Arc<[Network]>) -> Self {
+        Self { headers_from: from, ..self }
     }
 
     /// Accepts clients until `stop_accepting`, each a task of `sessions`; `stop_sessions` ends those at once.
@@ -92,10 +103,10 @@ impl Listener {
                 accepted = self.accept_one() => accepted,
             };
             match accepted {
-                Ok((client, peer)) => {
+                Ok((client, from)) => {
+                    let has_header = self.headers_from.iter().any(|network| network.has(from.ip()));
                     let (proxy, stop) = (Arc::clone(&proxy), stop_sessions.clone());
-                    let span = info_span!("session", client = peer);
-                    sessions.spawn(async move { proxy.session(client, stop).await }.instrument(span));
+                    sessions.spawn(serve_client(proxy, client, from, has_header, stop));
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a client; trying again");
@@ -105,18 +116,59 @@ impl Listener {
         }
     }
 
-    async fn accept_one(&self) -> io::Result<(Stream, String)> {
+    async fn accept_one(&self) -> io::Result<(Stream, ClientAddress)> {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Ok((Stream::tcp(stream)?, peer.to_string()))
+                let from = ClientAddress::tcp(peer, stream.local_addr()?);
+                Ok((Stream::tcp(stream)?, from))
             }
             Socket::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                let peer = stream.peer_cred()?;
-                Ok((Stream::unix(stream), format!("pid {} of uid {}", peer.pid().unwrap_or(0), peer.uid())))
+                let from = ClientAddress::unix(&stream.peer_cred()?);
+                Ok((Stream::unix(stream), from))
             }
         }
+    }
+}
+
+/// Takes a client from its PROXY header, if it has to begin with one, to its end.
+async fn serve_client(
+    proxy: Arc<Proxy>,
+    mut client: Stream,
+    mut from: ClientAddress,
+    has_header: bool,
+    stop: CancellationToken,
+) {
+    if has_header {
+        let received = tokio::select! {
+            received = proxy_protocol::receive(&mut client) => received,
+            () = stop.cancelled() => return,
+        };
+        match received {
+            Ok(said) => from = from.behind(said),
+            Err(error) => return refuse_header(&proxy, &from, &error),
+        }
+    }
+    let span = info_span!("session", client = from.shown, via = from.via);
+    proxy.session(client, from, stop).instrument(span).await;
+}
+
+/// Nothing can be told to a client that has not said what it speaks.
+fn refuse_header(proxy: &Proxy, from: &ClientAddress, error: &HeaderError) {
+    metrics::counter!("spillway_refused_proxy_headers_total").increment(1);
+    match error {
+        // As load balancers find out whether anybody listens.
+        HeaderError::Closed => {
+            debug!(peer = from.shown, %error, "no PROXY header");
+            proxy.probes.note(from.ip());
+        }
+        _ => warn!(
+            peer = from.shown,
+            %error,
+            hint = "--proxy-protocol-networks has this peer: have it send one, or take it out",
+            "no PROXY header; closed the connection"
+        ),
     }
 }
 

@@ -42,7 +42,8 @@ struct RunArgs {
 }
 
 /// Settings that have no meaning for the private proxy of `run`.
-const SERVE_ONLY: [&str; 3] = ["listen", "shutdown_grace", "allow_socket_upstream"];
+const SERVE_ONLY: [&str; 4] =
+    ["listen", "shutdown_grace", "allow_socket_upstream", "proxy_protocol_networks"];
 
 fn parse() -> Result<Cli, clap::Error> {
     let hide = |arg: clap::Arg| arg.hide(true);
@@ -71,11 +72,12 @@ fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
     log::init(settings.log_level.as_deref().unwrap_or("info"), ansi, std::io::stderr)?;
     let listen = settings.listen_addresses()?;
     let proxy = Arc::new(settings.proxy()?);
+    let networks = settings.proxy_protocol_networks();
     raise_open_files();
     block_on(async {
         let mut listeners = Vec::new();
         for address in &listen {
-            listeners.push(Listener::bind(address).await?);
+            listeners.push(Listener::bind(address).await?.with_proxy_headers(Arc::clone(&networks)));
         }
         serve(proxy, listeners, settings.shutdown_grace()).await.context("cannot receive signals")?;
         Ok(ExitCode::SUCCESS)

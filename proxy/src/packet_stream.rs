@@ -88,6 +88,15 @@ impl PacketStream {
         self.write_numbered(sequence_id, payload).await
     }
 
+    /// As [`Self::write_packet`], for a peer that has the turn then. Where it has closed the connection it may have said
+    /// why, and that is for the next read to find.
+    pub(crate) async fn ask(&mut self, payload: &[u8]) -> Result<(), PacketIoError> {
+        match self.write_packet(payload).await {
+            Err(PacketIoError::Io(error)) if is_closed(&error) => Ok(()),
+            written => written,
+        }
+    }
+
     /// Writes the first packet of an exchange, which numbers those that follow.
     pub(crate) async fn write_numbered(
         &mut self,
@@ -105,4 +114,8 @@ impl PacketStream {
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no packet").into()),
         }
     }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }

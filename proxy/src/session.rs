@@ -24,9 +24,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::backend::Upstreams;
+use crate::client_address::ClientAddress;
 use crate::connection_ids::ConnectionIds;
 use crate::credentials::Auth;
 use crate::printable::printable;
+use crate::proxy_protocol::Ends;
 use crate::spool::Spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
 use crate::stream::Stream;
@@ -89,13 +91,12 @@ impl Proxy {
         self.upstreams.reload_tls().and(clients)
     }
 
-    /// Takes a client from its first byte to its last. `stop` ends the session at once.
-    pub(crate) async fn session(&self, client: Stream, stop: CancellationToken) {
+    /// Takes a client that comes `from` there from its first byte to its last. `stop` ends the session at once.
+    pub(crate) async fn session(&self, client: Stream, from: ClientAddress, stop: CancellationToken) {
         let started = Instant::now();
-        let peer = client.peer_ip();
         let mut applicant = Applicant::new(client, self.client_tls.clone());
         let ready = tokio::select! {
-            ready = self.establish(&mut applicant) => ready,
+            ready = self.establish(&mut applicant, &from) => ready,
             () = stop.cancelled() => return,
         };
         let parts = match ready {
@@ -103,7 +104,7 @@ impl Proxy {
             Err(refusal) => {
                 refusal.log();
                 if refusal.is_by_leaving() {
-                    self.probes.note(peer);
+                    self.probes.note(from.ip());
                 }
                 return applicant.tell(&refusal).await;
             }
@@ -145,10 +146,14 @@ impl Proxy {
     }
 
     /// Everything up to the end of the login.
-    async fn establish(&self, applicant: &mut Applicant) -> Result<RelayParts, Refusal> {
-        self.check_socket_upstream(&applicant.packets.stream)?;
+    async fn establish(
+        &self,
+        applicant: &mut Applicant,
+        from: &ClientAddress,
+    ) -> Result<RelayParts, Refusal> {
+        self.check_socket_upstream(&applicant.packets.stream, from)?;
         let memory = self.memory.share().ok_or(Refusal::NoMemory)?;
-        let mut attempts = self.upstreams.attempts();
+        let mut attempts = self.upstreams.attempts(from.ends);
         let ready = match &self.auth {
             Auth::Passthrough => passthrough::log_in(applicant, &self.upstreams, &mut attempts).await?,
             Auth::Stored(credentials) => {
@@ -161,7 +166,7 @@ impl Proxy {
         }
         attempts.succeeded(&ready.server);
         self.upstreams.prefer(&ready.server);
-        let continuity = self.continuity(&ready);
+        let continuity = self.continuity(&ready, from.ends);
         let Ready { backend, server, login, .. } = ready;
         let upstream = server.to_string();
         Ok(RelayParts {
@@ -177,11 +182,12 @@ impl Proxy {
     }
 
     /// With stored credentials a session can go on over another connection.
-    fn continuity(&self, ready: &Ready) -> Option<Continuity> {
+    fn continuity(&self, ready: &Ready, client: Option<Ends>) -> Option<Continuity> {
         let Auth::Stored(credentials) = &self.auth else { return None };
         Some(Continuity::new(
             Arc::clone(&self.upstreams),
             Arc::clone(credentials),
+            client,
             ready.server.clone(),
             ready.greeting.clone(),
             ready.response.clone(),
@@ -190,11 +196,12 @@ impl Proxy {
     }
 
     /// `unix_socket` accounts trust the uid at the other end, which is Spillway's own: whoever comes through would be
-    /// taken for Spillway's user.
-    fn check_socket_upstream(&self, client: &Stream) -> Result<(), Refusal> {
+    /// taken for Spillway's user. Behind another proxy the uid at this end is that proxy's, and says nothing.
+    fn check_socket_upstream(&self, client: &Stream, from: &ClientAddress) -> Result<(), Refusal> {
         let own_uid = nix::unistd::Uid::effective().as_raw();
-        if self.upstreams.has_socket() && !self.allow_socket_upstream && client.peer_uid() != Some(own_uid) {
-            return Err(Refusal::ForeignUid(client.peer_uid()));
+        let uid = client.peer_uid().filter(|_| from.via.is_none());
+        if self.upstreams.has_socket() && !self.allow_socket_upstream && uid != Some(own_uid) {
+            return Err(Refusal::ForeignUid(uid));
         }
         Ok(())
     }

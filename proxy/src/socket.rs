@@ -2,7 +2,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -41,14 +40,6 @@ impl Socket {
         match self {
             Self::Tcp(_) => None,
             Self::Unix(stream) => stream.peer_cred().ok().map(|cred| cred.uid()),
-        }
-    }
-
-    /// The peer's address; none for a Unix socket.
-    pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().ok().map(|address| address.ip()),
-            Self::Unix(_) => None,
         }
     }
 

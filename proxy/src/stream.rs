@@ -1,7 +1,6 @@
 //! A byte stream to a client or a server: a socket, plain or under TLS.
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -91,11 +90,6 @@ impl Stream {
     /// The uid of the process at the other end of a Unix socket.
     pub(crate) fn peer_uid(&self) -> Option<u32> {
         self.socket()?.peer_uid()
-    }
-
-    /// The peer's address; none for a Unix socket.
-    pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
-        self.socket()?.peer_ip()
     }
 
     /// Returns when the peer has gone. Over a plain socket never, if it has sent bytes before: whoever reads them will

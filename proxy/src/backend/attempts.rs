@@ -10,6 +10,7 @@ use tracing::{info, warn};
 use super::Server;
 use super::failure::AttemptError;
 use super::limits::Limits;
+use crate::proxy_protocol::Ends;
 
 /// The first pause, and the longest. Each is twice the one before, and up to as much again by chance, so that many
 /// clients of a server that comes back do not come at once.
@@ -34,6 +35,8 @@ pub(crate) struct Attempts {
     /// Which upstream comes first, and how many there are.
     first: usize,
     upstreams: usize,
+    /// The client that they are made for, if it has an address.
+    client: Option<Ends>,
     started: Instant,
     deadline: Instant,
     pauses: ExponentialBackoff,
@@ -57,6 +60,7 @@ impl Attempts {
             limits,
             first: 0,
             upstreams: upstreams.max(1),
+            client: None,
             started: now,
             deadline: now + limits.handshake,
             pauses: pauses.build(),
@@ -66,7 +70,17 @@ impl Attempts {
         }
     }
 
-    /// Attempts of another kind, which have to end when these have to.
+    /// They are made for this client.
+    pub(crate) fn on_behalf_of(self, client: Option<Ends>) -> Self {
+        Self { client, ..self }
+    }
+
+    /// The client that they are made for, if it has an address; none where they are Spillway's own.
+    pub(crate) fn client(&self) -> Option<Ends> {
+        self.client
+    }
+
+    /// Attempts of Spillway's own, which have to end when these have to.
     pub(crate) fn aside(&self) -> Self {
         Self { deadline: self.deadline, ..Self::new(self.limits, self.upstreams) }
     }

@@ -85,7 +85,7 @@ async fn exchange(
         Some(answer) => response.answering(capabilities, plugin.name().as_bytes(), &answer),
         None => response.asking_for_switch(capabilities),
     };
-    stream.write_packet(&first).await?;
+    stream.ask(&first).await?;
     for _ in 0..MAX_PACKETS {
         let payload = stream.read_packet().await?.payload;
         if let Some(request) = AuthSwitchRequest::parse(&payload) {

@@ -61,6 +61,8 @@ impl Settings {
             session_init: self.session_init.or(file.session_init),
             shutdown_grace: self.shutdown_grace.or(file.shutdown_grace),
             allow_socket_upstream: self.allow_socket_upstream.or(file.allow_socket_upstream),
+            upstream_proxy_protocol: self.upstream_proxy_protocol.or(file.upstream_proxy_protocol),
+            proxy_protocol_networks: self.proxy_protocol_networks.or(file.proxy_protocol_networks),
             log_level: self.log_level.or(file.log_level),
             config: self.config,
         })

@@ -11,6 +11,7 @@ use super::secret::Secret;
 use super::units::{Size, Span};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
+use crate::proxy_protocol::Network;
 
 /// Everything that can be set, by flag, variable or file; what is left out has a default.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -155,6 +156,17 @@ pub struct Settings {
     /// Let clients of other users reach a server's Unix socket, where they are taken for Spillway's own user
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_ALLOW_SOCKET_UPSTREAM")]
     pub allow_socket_upstream: Option<bool>,
+
+    /// Tell the server whom each connection is made for, by a PROXY header (version 2): it must take these from
+    /// Spillway's host (MariaDB: proxy_protocol_networks)
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_UPSTREAM_PROXY_PROTOCOL")]
+    pub upstream_proxy_protocol: Option<bool>,
+
+    /// Clients that begin with a PROXY header (version 1 or 2), and must: those of these networks (ADDRESS/BITS), of
+    /// Unix sockets (localhost), or all (*)
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', env = "SPILLWAY_PROXY_PROTOCOL_NETWORKS")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub proxy_protocol_networks: Option<Vec<Network>>,
 
     /// What to log: error, warn, info, debug or trace, for all or by module [default: info for serve, warn for run]
     #[arg(long, value_name = "LEVEL", env = "SPILLWAY_LOG_LEVEL")]

@@ -18,6 +18,7 @@ use crate::backend::failure::{AttemptError, Cause, Phase};
 use crate::backend::login::{LoginError, log_in};
 use crate::backend::{Reached, Server, Upstreams};
 use crate::credentials::Credentials;
+use crate::proxy_protocol::Ends;
 
 /// Settings that are kept for a replay: more than any dump makes.
 const MAX_SETTINGS: usize = 64;
@@ -92,6 +93,8 @@ struct Identity {
 pub(crate) struct Continuity {
     upstreams: Arc<Upstreams>,
     credentials: Arc<Credentials>,
+    /// Whom the session is for.
+    client: Option<Ends>,
     server: Server,
     greeting: Greeting,
     response: HandshakeResponse,
@@ -119,6 +122,7 @@ impl Continuity {
     pub(crate) fn new(
         upstreams: Arc<Upstreams>,
         credentials: Arc<Credentials>,
+        client: Option<Ends>,
         server: Server,
         greeting: Greeting,
         response: HandshakeResponse,
@@ -127,6 +131,7 @@ impl Continuity {
         Self {
             upstreams,
             credentials,
+            client,
             server,
             greeting,
             response,
@@ -275,11 +280,11 @@ impl Continuity {
         earlier: Option<(Attempts, AttemptError)>,
     ) -> impl Future<Output = Result<Resumed, Loss>> + Send + use<> {
         let (upstreams, credentials) = (Arc::clone(&self.upstreams), Arc::clone(&self.credentials));
-        let (server, greeting) = (self.server.clone(), self.greeting.clone());
+        let (client, server, greeting) = (self.client, self.server.clone(), self.greeting.clone());
         let (response, capabilities) = (self.response.clone(), self.capabilities);
         async move {
             let not_replaced = |error: &dyn std::error::Error| Loss::NotReplaced(error.to_string());
-            let mut attempts = upstreams.attempts_at_one();
+            let mut attempts = upstreams.attempts_at_one(client);
             if let Some((earlier, error)) = earlier {
                 attempts = earlier;
                 attempts.failed(error).await.map_err(|error| not_replaced(&error))?;

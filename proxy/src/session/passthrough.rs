@@ -222,7 +222,7 @@ impl Exchange<'_> {
         if !self.replaced {
             self.exposure.check_first_answer()?;
         }
-        backend.stream.write_packet(first).await.map_err(server)?;
+        backend.stream.ask(first).await.map_err(server)?;
         let mut clients_turn = false;
         let mut held_back = None;
         loop {

@@ -16,6 +16,7 @@ const ER_CON_COUNT_ERROR: u16 = 1040;
 const ER_HANDSHAKE_ERROR: u16 = 1043;
 const ER_ACCESS_DENIED_ERROR: u16 = 1045;
 const ER_HOST_IS_BLOCKED: u16 = 1129;
+const ER_NET_PACKETS_OUT_OF_ORDER: u16 = 1156;
 const ER_NET_READ_ERROR: u16 = 1158;
 const ER_NOT_SUPPORTED_AUTH_MODE: u16 = 1251;
 const ER_CONNECT_TO_FOREIGN_DATA_SOURCE: u16 = 1429;
@@ -177,6 +178,11 @@ impl Refusal {
             Self::Server { cause: Cause::Told { code: ER_HOST_IS_BLOCKED, .. }, .. } => warn!(
                 refusal = %self,
                 hint = "FLUSH HOSTS on the server lifts the block; max_connect_errors sets it",
+                "no session"
+            ),
+            Self::Server { cause: Cause::Told { code: ER_NET_PACKETS_OUT_OF_ORDER, .. }, .. } => warn!(
+                refusal = %self,
+                hint = "so says a server that is sent a PROXY header and knows none (--upstream-proxy-protocol)",
                 "no session"
             ),
             Self::Server { .. } | Self::AccessDenied { .. } => info!(refusal = %self, "no session"),
