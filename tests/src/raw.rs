@@ -2,7 +2,7 @@
 //! what no library would, and it checks every sequence number.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -123,8 +123,13 @@ impl Raw {
 
     /// Connects and reads the greeting, no more.
     pub fn connect(address: SocketAddr) -> Result<Self> {
+        Self::over(connect_small(address)?)
+    }
+
+    /// As [`Raw::connect`], over a connection on which all is said that goes before the protocol.
+    pub fn over(stream: TcpStream) -> Result<Self> {
         let mut raw = Self {
-            stream: connect_small(address)?,
+            stream,
             buffer: Vec::new(),
             start: 0,
             sequence: 0,
@@ -378,6 +383,17 @@ pub fn greeting_packet(server: SocketAddr) -> Result<Vec<u8>> {
     packet.resize(4 + usize::from(packet[0]), 0);
     stream.read_exact(&mut packet[4..])?;
     Ok(packet)
+}
+
+/// A connection from this address of the machine's own (loopback has many).
+pub fn connect_from(own: Ipv4Addr, address: SocketAddr) -> Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((own, 0)).into())?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.set_write_timeout(Some(LIMIT))?;
+    socket.connect(&address.into()).with_context(|| format!("connecting from {own} to {address}"))?;
+    Ok(socket.into())
 }
 
 /// A connection with a small receive buffer, so that a stalled reader stalls the sender soon.

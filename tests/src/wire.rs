@@ -3,6 +3,8 @@
 //!
 //! See <https://mariadb.com/kb/en/clientserver-protocol/>.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anyhow::{Context as _, Result, bail};
 use sha1::{Digest as _, Sha1};
 
@@ -199,6 +201,26 @@ impl ErrPacket {
         }
         Ok(Self { code, state, message: String::from_utf8_lossy(reader.0).into_owned() })
     }
+}
+
+/// A header of the PROXY protocol, version 2, of a TCP connection between these; none: of the sender's own.
+pub fn proxy_header(client: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let (command, family, addresses) = match client {
+        None => (0x20, 0, Vec::new()),
+        Some((source, destination)) => {
+            let octets = |ip| match ip {
+                IpAddr::V4(ip) => ip.octets().to_vec(),
+                IpAddr::V6(ip) => ip.octets().to_vec(),
+            };
+            let ports = [source.port().to_be_bytes(), destination.port().to_be_bytes()].concat();
+            let family = if source.is_ipv4() { 0x11 } else { 0x21 };
+            (0x21, family, [octets(source.ip()), octets(destination.ip()), ports].concat())
+        }
+    };
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n".to_vec();
+    header.extend([command, family, 0, addresses.len() as u8]);
+    header.extend(addresses);
+    header
 }
 
 /// The fields of a text row; `None` is NULL.

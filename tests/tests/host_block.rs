@@ -2,16 +2,16 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use socket2::{Domain, Socket, Type};
 use spillway_tests::fault::{Action, Direction};
 use spillway_tests::log::field;
 use spillway_tests::process::{self, Finished};
+use spillway_tests::raw::connect_from;
 use spillway_tests::server::Thread;
 use spillway_tests::stored::credentials;
 use spillway_tests::{Endpoint, Fault, Netns, Raw, Server, Spillway, client, wait_until};
@@ -238,13 +238,6 @@ fn is_stopped(pid: u32) -> Result<bool> {
 
 fn has_peer(line: &str, peer: Ipv4Addr) -> bool {
     [format!("peer={peer}"), format!("peer=\"{peer}\"")].iter().any(|field| line.contains(field))
-}
-
-fn connect_from(own: Ipv4Addr, address: SocketAddr) -> Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::from((IpAddr::from(own), 0)).into())?;
-    socket.connect(&address.into())?;
-    Ok(socket.into())
 }
 
 fn dump(endpoint: &Endpoint) -> Command {
