@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use spillway_tests::fault::{Action, Direction};
@@ -70,7 +70,8 @@ fn log_in_behind(header: &[u8], address: SocketAddr, user: &str) -> Result<(Raw,
 }
 
 /// `USER()`, and what SHOW PROCESSLIST has for the host.
-const WHO: &str = "SELECT CONCAT(USER(), ' ', host) FROM information_schema.processlist WHERE id = CONNECTION_ID()";
+const WHO: &str =
+    "SELECT CONCAT(USER(), ' ', host) FROM information_schema.processlist WHERE id = CONNECTION_ID()";
 
 #[test]
 fn without_it_the_server_sees_spillway() -> Result<()> {
@@ -175,11 +176,12 @@ fn a_replaced_login_is_announced_as_the_first_was() -> Result<()> {
         .options(&["--proxy-protocol-networks=127.0.0.1"])
         .start()?;
     let header = far_header(FAR_V4)?;
-    let in_header = (0..header.len() as u64).step_by(9).map(|after| (Direction::ToServer, after));
+    // Not within the header: MariaDB takes it whole or says at once that it is none, and one segment carries it.
+    let before = [(Direction::ToServer, 0)].into_iter();
     let behind = (0..80).step_by(20).map(|more| (Direction::ToServer, header.len() as u64 + more));
     // All of it within the login: the greeting has more than 100 bytes, and the response more than 80.
     let from_server = (0..100).step_by(23).map(|after| (Direction::FromServer, after));
-    for (direction, after) in in_header.chain(behind).chain(from_server) {
+    for (direction, after) in before.chain(behind).chain(from_server) {
         for action in [Action::Cut, Action::Reset] {
             let first = fault.connections();
             fault.arm_next(1, direction, after, action);
@@ -248,7 +250,6 @@ fn a_server_that_takes_no_header_says_so_at_once() -> Result<()> {
             let spillway = Spillway::to(&server.tcp()).options(&TO_SERVER).options(options).start()?;
             // Its words may come before the answer to the greeting is written, or after.
             for _ in 0..10 {
-                let begun = Instant::now();
                 let error = match Raw::connect(spillway.address()?) {
                     Ok(mut raw) => raw.log_in(NATIVE, USER, PASSWORD, None)?.err()?,
                     Err(error) if options == stored => {
@@ -258,8 +259,9 @@ fn a_server_that_takes_no_header_says_so_at_once() -> Result<()> {
                     Err(error) => return Err(error),
                 };
                 ensure!(error.code == code && error.message.contains(words), "{error:?}");
-                ensure!(begun.elapsed() < LIMIT / 2, "after {:?}", begun.elapsed());
             }
+            let more = spillway.log().matching("an attempt to reach the server failed");
+            ensure!(more.is_empty(), "it was tried again: {more:#?}");
             if code == 1156 && options.is_empty() {
                 spillway.wait_for_log("--upstream-proxy-protocol", LIMIT)?;
             }

@@ -76,8 +76,9 @@ fn headers_of_both_versions_are_taken() -> Result<()> {
 
 #[test]
 fn a_header_may_come_byte_by_byte_and_with_what_follows() -> Result<()> {
-    let spillway =
-        Spillway::to(&server().tcp()).options(&["--proxy-protocol-networks=*", "--auth=passthrough"]).start()?;
+    let spillway = Spillway::to(&server().tcp())
+        .options(&["--proxy-protocol-networks=*", "--auth=passthrough"])
+        .start()?;
     for header in [far_header(), b"PROXY TCP4 192.0.2.7 198.51.100.1 3306 3306\r\n".to_vec()] {
         let mut stream = connect_from(LISTED, spillway.address()?)?;
         for byte in &header[..header.len() - 1] {
@@ -151,9 +152,8 @@ fn who_keeps_silent_is_shut_out_in_time() -> Result<()> {
     let spillway = Spillway::to(&fault.address()).options(&[NETWORK]).start()?;
     // Clients that wait to be greeted, and one that has begun.
     let started = Instant::now();
-    let mut silent = (0..50)
-        .map(|_| connect_from(LISTED, spillway.address()?))
-        .collect::<Result<Vec<_>>>()?;
+    let mut silent =
+        (0..50).map(|_| connect_from(LISTED, spillway.address()?)).collect::<Result<Vec<_>>>()?;
     silent[0].write_all(&far_header()[..20])?;
     log_in(OTHER, spillway.address()?, &[]).context("a client from elsewhere")?;
     log_in(LISTED, spillway.address()?, &far_header()).context("one with a header")?;
@@ -202,8 +202,10 @@ fn unix_sockets_are_the_network_localhost() -> Result<()> {
         ensure!(no_header.is_empty(), "{networks}: {no_header:?}");
         spillway.wait_for_log("no PROXY header", LIMIT)?;
     }
-    let spillway =
-        Spillway::to(&server().tcp()).options(&["--proxy-protocol-networks=0.0.0.0/0,::/0"]).listen(&listen).start()?;
+    let spillway = Spillway::to(&server().tcp())
+        .options(&["--proxy-protocol-networks=0.0.0.0/0,::/0"])
+        .listen(&listen)
+        .start()?;
     let mut mysql = client::dumper("mysql", spillway.endpoint());
     process::run(mysql.args(["-e", "SELECT 1"]), LIMIT)?.success()?;
     Ok(())

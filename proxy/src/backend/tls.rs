@@ -39,7 +39,7 @@ impl Upstreams {
         let request = response.ssl_request(capabilities | Capabilities::SSL);
         let name = reached.server.tls_name();
         let begun = async {
-            reached.stream.write_packet(&request).await?;
+            reached.stream.ask(&request).await?;
             if !reached.stream.ahead.is_empty() {
                 return Err(Cause::Unexpected);
             }
