@@ -93,7 +93,7 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     if settings.needs_credentials() {
         settings.clients_own = Some(Arc::new(plan.credentials()?));
     }
-    let proxy = Arc::new(settings.proxy()?);
+    let proxy = Arc::new(plan.proxy(settings)?);
     let signals = BlockedSignals::block()?;
     let socket_dir = SocketDir::create()?;
     let code = block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals))??;

@@ -40,13 +40,17 @@ pub use log_target::{LogTarget, LogWriter};
 pub use private_proxy::run_client;
 pub use signals::BlockedSignals;
 pub use socket_dir::SocketDir;
+pub use tls::TlsDemandError;
 
+use crate::config::{ConfigError, Settings};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
+use crate::session::Proxy;
 use credentials::{Login, login_name};
 use options::OptionTable;
 use program::{Family, Program};
 use scan::{Given, Origin, Scan};
+use tls::{Dialect, TlsDemand};
 
 /// What `run` will do: which server to reach, and how to start the client so that it reaches Spillway instead.
 pub struct Plan {
@@ -54,8 +58,11 @@ pub struct Plan {
     account: Result<Credentials, UnknownAccount>,
     program: Program,
     args: Vec<OsString>,
+    left_out: Vec<usize>,
     insert_at: usize,
     knows_protocol: bool,
+    switch_off_tls: Vec<&'static str>,
+    tls: TlsDemand,
 }
 
 impl Plan {
@@ -71,23 +78,28 @@ impl Plan {
         if let Some(option) = scan.missing {
             return Err(RunError::MissingValue { option });
         }
-        if let Some(option) = tls::demanded_by(&given) {
-            return Err(RunError::Tls { option });
-        }
         let env = |name: &str| std::env::var_os(name);
+        let dialect = Dialect::of(&program, &table);
+        let tls = TlsDemand::read(&given, dialect, env("HOME").as_deref())?;
+        if let Some(option) = tls::fixed(dialect, &table, &given) {
+            let (option, least) = (option.name.clone(), tls.least());
+            return Err(TlsDemandError::Fixed { option, client: program.name, least }.into());
+        }
         let connection = upstream::Connection { program: &program, table: &table, given: &given, env: &env };
         connection.check_overridable()?;
         let upstream = upstream.map_or_else(|| connection.upstream(), Ok)?;
         let login = Login { family: program.family, given: &given, env: &env, login_name: &login_name };
         let account = login.credentials();
-        let knows_protocol = table.exact("protocol").is_some();
         Ok(Self {
             upstream,
             account,
             program,
             args: args.to_vec(),
+            left_out: scan.left_out,
             insert_at: scan.insert_at,
-            knows_protocol,
+            knows_protocol: table.exact("protocol").is_some(),
+            switch_off_tls: tls::switch_off(dialect, &table, &given),
+            tls,
         })
     }
 
@@ -104,25 +116,49 @@ impl Plan {
         self.account.clone().map_err(|reason| RunError::Account { program: self.program.name, reason })
     }
 
+    /// Makes what the private proxy's sessions share. What the client's options ask of TLS is added to `settings`, as
+    /// the way to the server is Spillway's now: the stricter one of the two holds.
+    ///
+    /// # Errors
+    /// [`RunError::Tls`] if the connection would be weaker than the client asks for; [`RunError::TlsFiles`] and
+    /// [`RunError::Settings`] for a setting that cannot be used.
+    pub fn proxy(&self, mut settings: Settings) -> Result<Proxy, RunError> {
+        self.tls.join(&mut settings)?;
+        settings.proxy().map_err(|error| match error {
+            ConfigError::Tls(source) if self.tls.concerns_files() => {
+                RunError::TlsFiles { client: self.program.name, source: Box::new(source) }
+            }
+            error => RunError::Settings(error),
+        })
+    }
+
     /// The name of the client, for messages: `mysqldump`.
     pub fn client(&self) -> &'static str {
         self.program.name
     }
 
     /// The command with which the client reaches the proxy that listens on `socket`: the user's, and behind its last
-    /// option (before a `--`, behind which options would be taken for table names) those that override the server.
+    /// option (before a `--`, behind which options would be taken for table names) those that override the server and
+    /// switch TLS off: the socket's directory keeps others out.
     pub fn argv(&self, socket: &Path) -> Vec<OsString> {
-        let (options, rest) = self.args.split_at(self.insert_at);
-        let command = [self.program.command.clone()];
-        let overrides = self.overrides(socket);
-        [&command, options, &overrides, rest].concat()
+        let kept = |range: std::ops::Range<usize>| {
+            range
+                .filter(|index| !self.left_out.contains(index))
+                .filter_map(|index| self.args.get(index).cloned())
+        };
+        let mut argv = vec![self.program.command.clone()];
+        argv.extend(kept(0..self.insert_at));
+        argv.extend(self.overrides(socket));
+        argv.extend(kept(self.insert_at..self.args.len()));
+        argv
     }
 
     /// The socket stands last: with MariaDB's clients the last of `--protocol`, `--port` and `--socket` counts.
     fn overrides(&self, socket: &Path) -> Vec<OsString> {
         let mut path = OsString::from("--socket=");
         path.push(socket);
-        let mut options = vec![OsString::from("--host=localhost")];
+        let mut options: Vec<OsString> = self.switch_off_tls.iter().map(OsString::from).collect();
+        options.push("--host=localhost".into());
         if self.knows_protocol {
             options.push("--protocol=socket".into());
         }

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use super::credentials::UnknownAccount;
 use super::program;
+use super::tls::TlsDemandError;
+use crate::config::ConfigError;
 use crate::listener::ListenError;
+use crate::tls::TlsError;
 
 /// Why the client was not started, or cannot be waited for.
 #[derive(Debug, thiserror::Error)]
@@ -63,16 +66,20 @@ pub enum RunError {
         /// The command as given.
         program: String,
     },
-    /// The client asks for TLS, which this version cannot give on the way to the server.
-    #[error(
-        "`--{option}` asks for TLS, and this version of Spillway cannot reach the server by TLS yet: drop the option \
-         (command line and option files; `--skip-ssl` or `--ssl-mode=DISABLED` withdraws it) if the network may be \
-         trusted"
-    )]
-    Tls {
-        /// Name of the option without its dashes.
-        option: String,
+    /// What the client asks of TLS cannot be had.
+    #[error(transparent)]
+    Tls(#[from] TlsDemandError),
+    /// Files for TLS cannot be used, and the client's options have their part in it.
+    #[error("{source} (so say the options of `{client}`, where Spillway's own leave it to them)")]
+    TlsFiles {
+        /// The name of the client.
+        client: &'static str,
+        /// What is wrong, by the names of Spillway's options.
+        source: Box<TlsError>,
     },
+    /// A setting of Spillway's own cannot be used.
+    #[error(transparent)]
+    Settings(ConfigError),
     /// Spillway is to know the account, and does not.
     #[error(
         "`--auth stored` needs the account of `{program}`, and {reason}: name a file with user and password by \
@@ -94,7 +101,7 @@ pub enum RunError {
     #[error("`--{option}={value}` {problem}")]
     BadValue {
         /// Name of the option without its dashes.
-        option: &'static str,
+        option: String,
         /// Its value.
         value: String,
         /// What is wrong with it and what to do.
@@ -170,7 +177,9 @@ impl RunError {
             Self::Query { .. }
             | Self::OptionFiles { .. }
             | Self::NoPrintDefaults { .. }
-            | Self::Tls { .. }
+            | Self::Tls(_)
+            | Self::TlsFiles { .. }
+            | Self::Settings(_)
             | Self::Account { .. }
             | Self::SocketDir { .. } => EXIT_CONFIG,
             Self::Listen(_) | Self::Signals { .. } | Self::Wait { .. } => EXIT_INTERNAL,

@@ -30,6 +30,7 @@ pub(crate) fn parse(help: &str) -> Result<OptionTable, QueryProblem> {
         groups: parse_groups(help),
         flavour: parse_flavour(help),
         uses_mariadb_host: help.contains("$MARIADB_HOST"),
+        disables_tls: true,
     };
     require(&table, &["host", "port", "protocol", "socket"])?;
     Ok(table)
@@ -121,6 +122,20 @@ pub(crate) mod tests {
         parse(MARIADB_DUMP).expect("the fixture is complete")
     }
 
+    /// mysqldump in the shape of MariaDB 11.4 and newer ones: they check certificates by default.
+    pub(crate) fn mariadb_dump_11() -> OptionTable {
+        parse(&mariadb_dump_11_help()).expect("the fixture is complete")
+    }
+
+    pub(crate) fn mariadb_dump_11_help() -> String {
+        let verify = "ssl-verify-server-cert            ";
+        let fingerprint = "  --ssl-fp=name       Server certificate fingerprint (implies --ssl).\n";
+        MARIADB_DUMP
+            .replace("10.11.19", "11.8.9")
+            .replace(&format!("{verify}FALSE"), &format!("{verify}TRUE"))
+            .replace("  --tls-version=name", &format!("{fingerprint}  --tls-version=name"))
+    }
+
     /// The mysql client of MariaDB 10.11, shortened.
     pub(crate) fn mariadb() -> OptionTable {
         parse(include_str!("fixtures/mariadb-10.11.help")).expect("the fixture is complete")
@@ -132,7 +147,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) const MARIADB_DUMP: &str = include_str!("fixtures/mariadb-dump-10.11.help");
-    const MYSQL_DUMP: &str = include_str!("fixtures/mysqldump-9.help");
+    pub(crate) const MYSQL_DUMP: &str = include_str!("fixtures/mysqldump-9.help");
 
     fn spec(name: &str, short: Option<u8>, arity: Arity) -> OptionSpec {
         OptionSpec { name: name.into(), short, arity }

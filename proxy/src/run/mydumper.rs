@@ -11,12 +11,14 @@ use super::error::QueryProblem;
 use super::help;
 use super::options::{Arity, Flavour, OptionSpec, OptionTable};
 use super::scan::{Origin, Scan, split_at_equals};
+use super::tls::{is_about_tls, tls_options};
 
 /// Reads the help of mydumper or myloader.
 pub(crate) fn parse(text: &str) -> Result<OptionTable, QueryProblem> {
     let with_arity = |spec: OptionSpec| OptionSpec { arity: arity(&spec.name), ..spec };
     let table = OptionTable {
         specs: text.lines().filter_map(help::parse_option).map(with_arity).collect(),
+        disables_tls: text.lines().any(|line| line.contains("--ssl-mode") && line.contains("DISABLED")),
         ..connector()
     };
     help::require(&table, &["host", "port", "socket", "defaults-file"])?;
@@ -28,31 +30,17 @@ pub(crate) fn parse(text: &str) -> Result<OptionTable, QueryProblem> {
 /// Without `protocol`: Connector/C, with which Debian builds mydumper 0.10, passes over the names of protocols in
 /// option files (tried).
 pub(crate) fn connector() -> OptionTable {
-    let values = [
-        "host",
-        "port",
-        "socket",
-        "user",
-        "password",
-        "ssl-mode",
-        "ssl-ca",
-        "ssl-capath",
-        "ssl-cert",
-        "ssl-key",
-        "ssl-cipher",
-    ];
-    let flags = ["ssl", "ssl-verify-server-cert"];
-    let spec = |name: &str, arity| OptionSpec { name: name.to_owned(), short: None, arity };
+    let spec = |name: &str| {
+        let arity = if FILE_FLAGS.contains(&name) { Arity::Flag } else { Arity::Required };
+        OptionSpec { name: name.to_owned(), short: None, arity }
+    };
     OptionTable {
-        specs: values
-            .map(|name| spec(name, Arity::Required))
-            .into_iter()
-            .chain(flags.map(|name| spec(name, Arity::Flag)))
-            .collect(),
+        specs: FILE_OPTIONS.into_iter().chain(tls_options()).map(spec).collect(),
         defaults: std::collections::BTreeMap::new(),
         groups: GROUPS.map(str::to_owned).to_vec(),
         flavour: Flavour::Plain,
         uses_mariadb_host: false,
+        disables_tls: false,
     }
 }
 
@@ -75,11 +63,17 @@ pub(crate) fn scan(args: &[OsString], table: &OptionTable) -> Scan {
                 scan.insert_at = index;
                 break;
             }
-            Some(long) => long_option(&mut scan, table, long),
+            Some(long) => {
+                if is_about_tls(&String::from_utf8_lossy(split_at_equals(long).0)) {
+                    scan.left_out.push(index);
+                }
+                long_option(&mut scan, table, long)
+            }
             None => short_options(&mut scan, table, option),
         };
         let Some(spec) = spec else { continue };
         if spec.arity == Arity::Unknown {
+            scan.note(&spec.name, None, Origin::CommandLine);
             // If it does take a value, it must not take ours.
             if index + 1 == args.len() {
                 scan.insert_at = index;
@@ -87,7 +81,10 @@ pub(crate) fn scan(args: &[OsString], table: &OptionTable) -> Scan {
             continue;
         }
         match rest.next() {
-            Some((_, value)) => scan.note(&spec.name, Some(value.as_bytes()), Origin::CommandLine),
+            Some((index, value)) => {
+                scan.note(&spec.name, Some(value.as_bytes()), Origin::CommandLine);
+                scan.left_out.extend(is_about_tls(&spec.name).then_some(index));
+            }
             None => scan.missing = Some(arg.to_string_lossy().into_owned()),
         }
     }
@@ -100,6 +97,8 @@ fn long_option<'a>(scan: &mut Scan, table: &'a OptionTable, option: &[u8]) -> Op
     let spec = table.exact(str::from_utf8(name).ok()?)?;
     match (spec.arity, value) {
         (Arity::Required | Arity::Unknown, None) => return Some(spec),
+        // `--ssl=0` is `--ssl` (tried).
+        (Arity::Flag, _) => scan.note(&spec.name, None, Origin::CommandLine),
         _ => scan.note(&spec.name, value, Origin::CommandLine),
     }
     None
@@ -130,6 +129,12 @@ fn arity(name: &str) -> Arity {
 
 /// Groups that Connector/C reads when mydumper or myloader asks it for its own; the program's own group is added.
 const GROUPS: [&str; 3] = ["client", "client-server", "client-mariadb"];
+
+/// What MariaDB's and MySQL's library read for the connection, but for TLS.
+const FILE_OPTIONS: [&str; 5] = ["host", "port", "socket", "user", "password"];
+/// Options of files that need no value.
+const FILE_FLAGS: [&str; 5] =
+    ["ssl", "ssl-enforce", "tls-enforce", "ssl-verify-server-cert", "tls-verify-peer"];
 
 /// Options that take a value: all of 0.10's, and of newer ones those a backup is likely to name.
 const VALUES: [&str; 54] = [
@@ -241,6 +246,14 @@ pub(crate) mod tests {
         let protocol = "  --protocol                  The protocol to use for connection (tcp, socket)\n";
         let what = "  --what                      An option that we do not know\n";
         parse(&format!("{OLD}{protocol}{what}")).expect("the fixture is complete")
+    }
+
+    /// A newer one with `--ssl-mode`, which knows more values with MySQL's library than with MariaDB's.
+    pub(crate) fn with_modes(modes: &str) -> OptionTable {
+        let mode =
+            format!("  --ssl-mode                  Desired security state of the connection: {modes}\n");
+        let protocol = "  --protocol                  The protocol to use for connection (tcp, socket)\n";
+        parse(&format!("{OLD}{protocol}{mode}")).expect("the fixture is complete")
     }
 
     const OLD: &str = include_str!("fixtures/mydumper-0.10.help");

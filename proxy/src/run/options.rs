@@ -48,6 +48,8 @@ pub(crate) struct OptionTable {
     pub(crate) flavour: Flavour,
     /// The help says that `MARIADB_HOST` is looked at.
     pub(crate) uses_mariadb_host: bool,
+    /// `--ssl-mode=DISABLED` is taken.
+    pub(crate) disables_tls: bool,
 }
 
 /// What a long option name stands for.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::options::{Arity, OptionSpec, OptionTable, Resolved, Switch};
+use super::tls::is_about_tls;
 
 /// What the arguments of a client say.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(crate) struct Scan {
     pub(crate) insert_at: usize,
     /// The option at the end that lacks its value.
     pub(crate) missing: Option<String>,
+    /// The places of arguments that are left out: nothing that comes later withdraws them.
+    pub(crate) left_out: Vec<usize>,
 }
 
 /// An option that concerns the connection.
@@ -71,7 +74,7 @@ impl Given {
 impl Scan {
     /// Notes an option that concerns the connection.
     pub(crate) fn note(&mut self, name: &str, value: Option<&[u8]>, origin: Origin) {
-        if RELEVANT.contains(&name) {
+        if RELEVANT.contains(&name) || is_about_tls(name) {
             let value = value.map(|value| OsString::from_vec(value.to_vec()));
             self.given.push(Given { name: name.to_owned(), value, origin });
         }
@@ -167,8 +170,9 @@ pub(crate) fn split_at_equals(option: &[u8]) -> (&[u8], Option<&[u8]>) {
     }
 }
 
-/// The options that choose the server and the account or say something of TLS, and, for mydumper, the option files.
-const RELEVANT: [&str; 30] = [
+/// The options that choose the server and the account, and, for mydumper, the option files. Those for TLS have a table
+/// of their own.
+const RELEVANT: [&str; 13] = [
     "user",
     "password",
     "password1",
@@ -180,23 +184,6 @@ const RELEVANT: [&str; 30] = [
     "socket",
     "protocol",
     "dns-srv-name",
-    "ssl",
-    "ssl-mode",
-    "ssl-ca",
-    "ssl-capath",
-    "ssl-cert",
-    "ssl-key",
-    "ssl-cipher",
-    "ssl-crl",
-    "ssl-crlpath",
-    "ssl-fp",
-    "ssl-fplist",
-    "ssl-verify-server-cert",
-    "ca",
-    "capath",
-    "cert",
-    "key",
-    "cipher",
     "defaults-file",
     "defaults-extra-file",
 ];

@@ -67,7 +67,8 @@ impl FakeClient {
     }
 }
 
-const OVERRIDES: &str = "--host=localhost --protocol=socket --socket=/s";
+const OVERRIDES: &str =
+    "--skip-ssl --skip-ssl-verify-server-cert --host=localhost --protocol=socket --socket=/s";
 
 #[test]
 fn overrides_come_last_but_before_the_terminator() {
@@ -105,20 +106,43 @@ fn the_upstream_is_the_clients_unless_given() {
 
 #[test]
 fn demands_of_tls_hold_with_a_given_upstream_too() {
-    for (files, line, option) in [
-        ("", "--ssl-ca=/ca.pem", "--ssl-ca"),
-        ("--ssl", "", "--ssl"),
-        ("--ssl-verify-server-cert", "--skip-ssl", "--ssl-verify-server-cert"),
+    use crate::config::UpstreamTlsMode;
+    for (files, line, mode) in [
+        ("", "--ssl-ca=/ca.pem", UpstreamTlsMode::VerifyCa),
+        ("--ssl", "", UpstreamTlsMode::Required),
+        ("--ssl-verify-server-cert", "--skip-ssl", UpstreamTlsMode::VerifyIdentity),
+        ("--ssl-ca=/ca.pem", "--skip-ssl", UpstreamTlsMode::Off),
     ] {
         let client = FakeClient::mysqldump(files);
         for upstream in [None, Some("db1")] {
-            let error = client.plan(line, upstream).expect_err("a demand");
-            assert_eq!(error.exit_code(), 78);
-            assert!(error.to_string().starts_with(&format!("`{option}` asks for TLS")), "{error}");
+            let plan = client.plan(line, upstream).expect("a plan");
+            let mut settings = Settings::default();
+            plan.tls.join(&mut settings).expect("no contradiction");
+            assert_eq!(settings.upstream_tls, Some(mode), "{files} {line}");
         }
     }
-    let client = FakeClient::mysqldump("--ssl-ca=/ca.pem");
-    assert!(client.plan("--skip-ssl", None).is_ok());
+}
+
+#[test]
+fn what_tls_needs_and_has_not() {
+    let client = FakeClient::mysqldump("");
+    let settings =
+        |toml: &str| toml::from_str::<Settings>(&format!("upstream = 'db1'\n{toml}")).expect("settings");
+    let refused = |line: &str, toml: &str| {
+        let plan = client.plan(line, Some("db1")).expect("a plan");
+        let Err(error) = plan.proxy(settings(toml)) else { panic!("{line} {toml}: taken") };
+        assert_eq!(error.exit_code(), 78);
+        error.to_string()
+    };
+    let error = refused("--ssl-ca=/nowhere/ca.pem", "");
+    assert!(
+        error.contains("/nowhere/ca.pem") && error.contains("so say the options of `mysqldump`"),
+        "{error}"
+    );
+    let error = refused("--ssl", "upstream_tls = 'off'");
+    assert!(error.starts_with("`--ssl` asks for TLS"), "{error}");
+    let error = refused("", "memory = '1kiB'");
+    assert!(error.starts_with("--memory"), "{error}");
 }
 
 #[test]
@@ -175,6 +199,17 @@ fn mydumper_is_told_in_its_own_spelling() {
     let plan = client.plan(line, None).expect("a plan");
     assert_eq!(plan.upstream().to_string(), "db1:3307");
     assert_eq!(client.asked().lines().last(), Some("--help"));
+}
+
+#[test]
+fn mydumpers_own_options_for_tls_are_left_out() {
+    let help = include_str!("fixtures/mydumper-0.10.help");
+    let client = FakeClient::new("mydumper", help, "");
+    let line = "--defaults-file=/dev/null --ssl -h db1 --ca /ca.pem --cert=c --key k -B key -- ca";
+    let argv = client.argv(line);
+    assert_eq!(argv, "--defaults-file=/dev/null -h db1 -B key --host=localhost --socket=/s -- ca");
+    let plan = client.plan("--defaults-file=/dev/null --ca", Some("db1"));
+    assert!(matches!(plan, Err(RunError::MissingValue { .. })));
 }
 
 #[test]

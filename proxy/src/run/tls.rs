@@ -1,146 +1,88 @@
-//! Finds out whether the client's options ask for TLS.
+//! TLS of the client's own options: asked of the way to the server instead, and switched off on the private socket.
 //!
-//! Built-in defaults do not count (MariaDB's clients have `ssl` on by default and do without TLS where the server has
-//! none); what the user wrote does.
+//! ```text
+//! Given ──► TlsDemand ──► join ──► Settings (upstream_tls …)
+//! OptionTable ──► switch_off ──► argv
+//! ```
 
-use super::scan::Given;
+mod demand;
+mod join;
+mod options;
 
-/// The option by which TLS is asked for, if it is.
-///
-/// `--ssl-mode` decides alone where it is given, as in MySQL's clients. Without it, an `--ssl-ca` or another one with
-/// a value for TLS turns TLS on as `--ssl` does, and a later `--skip-ssl` off again; `--ssl-verify-server-cert` asks
-/// for TLS whatever `--ssl` says.
-pub(crate) fn demanded_by(given: &[Given]) -> Option<String> {
-    let mut mode = None;
-    let mut enabled = None;
-    let mut verify = None;
-    for option in given {
-        match option.name.as_str() {
-            "ssl-mode" => mode = Some(option),
-            "ssl" => enabled = option.is_on().then_some(option),
-            "ssl-verify-server-cert" => verify = option.is_on().then_some(option),
-            name if IMPLYING.contains(&name) && option.text().is_some() => enabled = Some(option),
-            _ => {}
+use super::options::OptionTable;
+use super::program::{Family, Program};
+use super::scan::{Given, Origin};
+use crate::config::UpstreamTlsMode;
+pub(crate) use demand::{Dialect, TlsDemand};
+pub use join::TlsDemandError;
+use options::Says;
+
+/// Whether an option of this name says something of TLS.
+pub(crate) fn is_about_tls(name: &str) -> bool {
+    options::meaning(name).is_some()
+}
+
+/// The names of all options that are known to say something of TLS.
+pub(crate) fn tls_options() -> impl Iterator<Item = &'static str> {
+    options::OPTIONS.iter().map(|(name, _)| *name)
+}
+
+impl Dialect {
+    /// The rules of a client with this help.
+    pub(crate) fn of(program: &Program, table: &OptionTable) -> Self {
+        match program.family {
+            Family::GOption => Self::MyDumper,
+            Family::MyGetopt if table.exact("ssl-mode").is_some() => Self::MySql,
+            Family::MyGetopt => {
+                let verifies =
+                    table.defaults.get("ssl-verify-server-cert").is_some_and(|value| value == "TRUE");
+                Self::MariaDb { verifies }
+            }
         }
     }
-    let demand = match mode {
-        Some(mode) => Some(mode).filter(|mode| !is_lax(mode)),
-        None => verify.or(enabled),
-    }?;
-    Some(match demand.text() {
-        Some(value) if demand.name == "ssl-mode" => format!("ssl-mode={}", value.display()),
-        _ => demand.name.clone(),
-    })
 }
 
-/// DISABLED or PREFERRED, in any case; MySQL's clients take any beginning of them.
-fn is_lax(mode: &Given) -> bool {
-    let Some(value) = mode.text() else { return false };
-    let value = value.to_string_lossy().to_ascii_uppercase();
-    ["DISABLED", "PREFERRED"].iter().any(|lax| lax.starts_with(&value))
+/// The options that switch TLS off, whatever is said before them, as far as the client knows them.
+///
+/// Always given: MariaDB's clients since 11.4 refuse a plain Unix socket by default (tried with 11.8), and MySQL's do
+/// with `--ssl-mode=REQUIRED`. `--skip-ssl` alone does not suffice for MariaDB's before 11.4: an
+/// `ssl-verify-server-cert` of an option file still asks for TLS.
+pub(crate) fn switch_off(dialect: Dialect, table: &OptionTable, given: &[Given]) -> Vec<&'static str> {
+    let knows = |name: &str| table.exact(name).is_some();
+    let mut options = Vec::new();
+    match dialect {
+        Dialect::MySql => options.push("--ssl-mode=DISABLED"),
+        Dialect::MariaDb { .. } => {
+            options.extend(knows("ssl").then_some("--skip-ssl"));
+            options.extend(knows("ssl-verify-server-cert").then_some("--skip-ssl-verify-server-cert"));
+        }
+        // Its own options are left out of its command line.
+        Dialect::MyDumper => options.extend(table.disables_tls.then_some("--ssl-mode=DISABLED")),
+    }
+    // Else the client ends because it cannot take up its TLS session again.
+    let resumes = given.iter().any(|given| options::meaning(&given.name) == Some(Says::Session));
+    options.extend((resumes && knows(CONTINUE)).then_some("--ssl-session-data-continue-on-failed-reuse"));
+    options
 }
 
-/// Options that have no sense without TLS; those without `ssl-` are mydumper's.
-const IMPLYING: [&str; 14] = [
-    "ssl-ca",
-    "ssl-capath",
-    "ssl-cert",
-    "ssl-key",
-    "ssl-cipher",
-    "ssl-crl",
-    "ssl-crlpath",
-    "ssl-fp",
-    "ssl-fplist",
-    "ca",
-    "capath",
-    "cert",
-    "key",
-    "cipher",
-];
+/// The option of a file that makes mydumper ask for TLS on the private socket, too: nothing withdraws it.
+///
+/// MariaDB's library insists on TLS where the certificate is to be checked, and MySQL's where a mode says so.
+pub(crate) fn fixed<'a>(dialect: Dialect, table: &OptionTable, given: &'a [Given]) -> Option<&'a Given> {
+    let insists = |given: &&Given| match options::meaning(&given.name) {
+        Some(Says::Verified) => given.value.is_some() && given.is_on(),
+        Some(Says::Fingerprint) => given.text().is_some(),
+        Some(Says::Mode) => {
+            table.disables_tls
+                && demand::parse_mode(given).is_ok_and(|mode| mode >= UpstreamTlsMode::Required)
+        }
+        _ => false,
+    };
+    let files = given.iter().filter(|given| given.origin == Origin::OptionFile);
+    files.filter(|_| dialect == Dialect::MyDumper).find(insists)
+}
+
+const CONTINUE: &str = "ssl-session-data-continue-on-failed-reuse";
 
 #[cfg(test)]
-mod tests {
-    use super::super::help::tests::{mariadb_dump, mysql_dump};
-    use super::super::mydumper;
-    use super::super::options::OptionTable;
-    use super::super::scan::tests::args;
-    use super::super::scan::{Origin, scan};
-    use super::*;
-
-    fn demand(table: &OptionTable, line: &str) -> Option<String> {
-        demanded_by(&scan(&args(line), table, Origin::CommandLine).given)
-    }
-
-    #[test]
-    fn mariadb() {
-        for line in [
-            "-h db1 --all-databases",
-            "--skip-ssl",
-            "--ssl=0",
-            "--ssl=OFF",
-            "--disable-ssl",
-            "--ssl --skip-ssl",
-            "--ssl-ca=/ca.pem --skip-ssl",
-            "--ssl-ca=",
-            "--ssl-verify-server-cert=0",
-            "--ssl-verify-server-cert --skip-ssl-verify-server-cert",
-            "--where --ssl",
-            "-- --ssl",
-        ] {
-            assert_eq!(demand(&mariadb_dump(), line), None, "{line}");
-        }
-        for (line, option) in [
-            ("--ssl", "ssl"),
-            ("--ssl=1", "ssl"),
-            ("--ssl=on", "ssl"),
-            ("--skip-ssl --ssl", "ssl"),
-            ("--skip-ssl=0", "ssl"),
-            ("--loose-ssl", "ssl"),
-            ("--ssl-ca=/ca.pem", "ssl-ca"),
-            ("--ssl-ca /ca.pem", "ssl-ca"),
-            ("--ssl_capath=/certs", "ssl-capath"),
-            ("--ssl-cert=c --ssl-key=k", "ssl-key"),
-            ("--ssl-k=k", "ssl-key"),
-            ("--skip-ssl --ssl-ca=/ca.pem", "ssl-ca"),
-            ("--ssl-verify-server-cert", "ssl-verify-server-cert"),
-            ("--ssl-verify --skip-ssl", "ssl-verify-server-cert"),
-        ] {
-            assert_eq!(demand(&mariadb_dump(), line).as_deref(), Some(option), "{line}");
-        }
-    }
-
-    #[test]
-    fn mysql() {
-        for line in [
-            "--ssl-mode=DISABLED",
-            "--ssl-mode=preferred",
-            "--ssl-mode=pref --ssl-ca=/ca.pem",
-            "--ssl-mode=REQUIRED --ssl-mode=DISABLED",
-        ] {
-            assert_eq!(demand(&mysql_dump(), line), None, "{line}");
-        }
-        for (line, option) in [
-            ("--ssl-mode=REQUIRED", "ssl-mode=REQUIRED"),
-            ("--ssl-mode required", "ssl-mode=required"),
-            ("--ssl-m=Verify_CA", "ssl-mode=Verify_CA"),
-            ("--ssl_mode=VERIFY_IDENTITY", "ssl-mode=VERIFY_IDENTITY"),
-            ("--ssl-mode=PREFERRED --ssl-mode=R", "ssl-mode=R"),
-            ("--ssl-mode=3", "ssl-mode=3"), // refused by the client, not weakened by us
-            ("--ssl-mode=", "ssl-mode"),
-            ("--ssl-ca=/ca.pem", "ssl-ca"),
-        ] {
-            assert_eq!(demand(&mysql_dump(), line).as_deref(), Some(option), "{line}");
-        }
-    }
-
-    #[test]
-    fn mydumper_options() {
-        let demand = |line: &str| demanded_by(&mydumper::scan(&args(line), &mydumper::tests::old()).given);
-        assert_eq!(demand("-h db1 -c"), None);
-        for option in ["ca", "capath", "cert", "key", "cipher"] {
-            assert_eq!(demand(&format!("--{option} x")).as_deref(), Some(option));
-            assert_eq!(demand(&format!("--{option}=x")).as_deref(), Some(option));
-        }
-        assert_eq!(demand("--ssl").as_deref(), Some("ssl"));
-    }
-}
+mod tests;

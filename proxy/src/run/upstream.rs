@@ -151,7 +151,7 @@ impl Connection<'_> {
 }
 
 fn bad(option: &'static str, value: &OsStr, problem: &'static str) -> RunError {
-    RunError::BadValue { option, value: value.to_string_lossy().into_owned(), problem }
+    RunError::BadValue { option: option.to_owned(), value: value.to_string_lossy().into_owned(), problem }
 }
 
 /// The clients take any beginning of a name, in any case.
