@@ -31,8 +31,7 @@ pub(crate) fn read(
     table: &OptionTable,
     args: &[OsString],
 ) -> Result<Vec<Given>, RunError> {
-    let mut leading = args[..count_leading(args)].to_vec();
-    leading.retain(|arg| arg != PRINT_DEFAULTS);
+    let leading: Vec<_> = leading(args).collect();
     let query: Vec<_> = leading.iter().cloned().chain([PRINT_DEFAULTS.into()]).collect();
     let printed = succeed(&program.command, &query, capture(&program.command, &query)?)?;
     let line = printed_line(&printed);
@@ -44,6 +43,13 @@ pub(crate) fn read(
         .filter(|lines| lines.join(OsStr::new(" ")).as_bytes() == line);
     let args = exact.unwrap_or_else(|| split_line(line, table));
     Ok(scan(&args, table, Origin::OptionFile).given)
+}
+
+/// The arguments that choose the option files, without `--no-defaults`: behind that one, MySQL's clients pass over
+/// `--print-defaults` and go to work (tried with 9.7).
+fn leading(args: &[OsString]) -> impl Iterator<Item = OsString> {
+    let leading = args[..count_leading(args)].iter().filter(|arg| *arg != PRINT_DEFAULTS);
+    leading.map(|arg| if arg == NO_DEFAULTS { NO_FILE.into() } else { arg.clone() })
 }
 
 /// Reads the option files that the client library reads for mydumper, or a newer mydumper itself.
@@ -125,8 +131,12 @@ fn is_option(word: &[u8], table: &OptionTable) -> bool {
 
 const MY_PRINT_DEFAULTS: &str = "my_print_defaults";
 const PRINT_DEFAULTS: &str = "--print-defaults";
+const NO_DEFAULTS: &str = "--no-defaults";
+/// The same for all clients: only this file, which is empty. MySQL's still read their login paths, as they do by
+/// themselves.
+const NO_FILE: &str = "--defaults-file=/dev/null";
 /// <https://dev.mysql.com/doc/refman/9.4/en/option-file-options.html>
-const LEADING_FLAGS: [&str; 3] = ["--no-defaults", "--no-login-paths", PRINT_DEFAULTS];
+const LEADING_FLAGS: [&str; 3] = [NO_DEFAULTS, "--no-login-paths", PRINT_DEFAULTS];
 const LEADING_PREFIXES: [&str; 4] =
     ["--defaults-file=", "--defaults-extra-file=", "--defaults-group-suffix=", "--login-path="];
 /// What mydumper reads since 0.11 where no `--defaults-file` is given.

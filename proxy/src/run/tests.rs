@@ -93,6 +93,13 @@ fn the_option_files_stay_first_and_are_asked_for() {
 }
 
 #[test]
+fn no_client_is_asked_for_its_files_behind_no_defaults() {
+    let client = FakeClient::mysqldump("");
+    assert_eq!(client.argv("--no-defaults -h db1"), format!("--no-defaults -h db1 {OVERRIDES}"));
+    assert_eq!(client.asked(), "--no-defaults --help\n--defaults-file=/dev/null --print-defaults\n");
+}
+
+#[test]
 fn the_upstream_is_the_clients_unless_given() {
     let client = FakeClient::mysqldump("--host=db1 --port=3307");
     let upstream =
