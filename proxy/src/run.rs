@@ -58,6 +58,7 @@ pub struct Plan {
     account: Result<Credentials, UnknownAccount>,
     program: Program,
     args: Vec<OsString>,
+    /// Places in `args`.
     left_out: Vec<usize>,
     insert_at: usize,
     knows_protocol: bool,
@@ -95,7 +96,7 @@ impl Plan {
             account,
             program,
             args: args.to_vec(),
-            left_out: scan.left_out,
+            left_out: scan.about_tls,
             insert_at: scan.insert_at,
             knows_protocol: table.exact("protocol").is_some(),
             switch_off_tls: tls::switch_off(dialect, &table, &given),
@@ -125,8 +126,8 @@ impl Plan {
     pub fn proxy(&self, mut settings: Settings) -> Result<Proxy, RunError> {
         self.tls.join(&mut settings)?;
         settings.proxy().map_err(|error| match error {
-            ConfigError::Tls(source) if self.tls.concerns_files() => {
-                RunError::TlsFiles { client: self.program.name, source: Box::new(source) }
+            ConfigError::Tls(problem) if self.tls.concerns_files() => {
+                RunError::TlsFiles { client: self.program.name, problem: Box::new(problem) }
             }
             error => RunError::Settings(error),
         })
@@ -139,7 +140,7 @@ impl Plan {
 
     /// The command with which the client reaches the proxy that listens on `socket`: the user's, and behind its last
     /// option (before a `--`, behind which options would be taken for table names) those that override the server and
-    /// switch TLS off: the socket's directory keeps others out.
+    /// switch TLS off, in place of what it says of TLS: the socket's directory keeps others out.
     pub fn argv(&self, socket: &Path) -> Vec<OsString> {
         let kept = |range: std::ops::Range<usize>| {
             range

@@ -70,12 +70,12 @@ pub enum RunError {
     #[error(transparent)]
     Tls(#[from] TlsDemandError),
     /// Files for TLS cannot be used, and the client's options have their part in it.
-    #[error("{source} (so say the options of `{client}`, where Spillway's own leave it to them)")]
+    #[error("{problem} (so say the options of `{client}`, where Spillway's own leave it to them)")]
     TlsFiles {
         /// The name of the client.
         client: &'static str,
         /// What is wrong, by the names of Spillway's options.
-        source: Box<TlsError>,
+        problem: Box<TlsError>,
     },
     /// A setting of Spillway's own cannot be used.
     #[error(transparent)]

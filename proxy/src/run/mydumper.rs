@@ -11,7 +11,7 @@ use super::error::QueryProblem;
 use super::help;
 use super::options::{Arity, Flavour, OptionSpec, OptionTable};
 use super::scan::{Origin, Scan, split_at_equals};
-use super::tls::{is_about_tls, tls_options};
+use super::tls::tls_options;
 
 /// Reads the help of mydumper or myloader.
 pub(crate) fn parse(text: &str) -> Result<OptionTable, QueryProblem> {
@@ -58,35 +58,34 @@ pub(crate) fn scan(args: &[OsString], table: &OptionTable) -> Scan {
         let Some(option) = arg.as_bytes().strip_prefix(b"-").filter(|option| !option.is_empty()) else {
             continue;
         };
+        let noted = scan.given.len();
         let spec = match option.strip_prefix(b"-") {
             Some([]) => {
                 scan.insert_at = index;
                 break;
             }
-            Some(long) => {
-                if is_about_tls(&String::from_utf8_lossy(split_at_equals(long).0)) {
-                    scan.left_out.push(index);
-                }
-                long_option(&mut scan, table, long)
-            }
+            Some(long) => long_option(&mut scan, table, long),
             None => short_options(&mut scan, table, option),
         };
-        let Some(spec) = spec else { continue };
-        if spec.arity == Arity::Unknown {
-            scan.note(&spec.name, None, Origin::CommandLine);
-            // If it does take a value, it must not take ours.
-            if index + 1 == args.len() {
-                scan.insert_at = index;
+        let mut last = index;
+        match spec {
+            None => {}
+            Some(spec) if spec.arity == Arity::Unknown => {
+                scan.note(&spec.name, None, Origin::CommandLine);
+                // If it does take a value, it must not take ours.
+                if index + 1 == args.len() {
+                    scan.insert_at = index;
+                }
             }
-            continue;
+            Some(spec) => match rest.next() {
+                Some((place, value)) => {
+                    last = place;
+                    scan.note(&spec.name, Some(value.as_bytes()), Origin::CommandLine);
+                }
+                None => scan.missing = Some(arg.to_string_lossy().into_owned()),
+            },
         }
-        match rest.next() {
-            Some((index, value)) => {
-                scan.note(&spec.name, Some(value.as_bytes()), Origin::CommandLine);
-                scan.left_out.extend(is_about_tls(&spec.name).then_some(index));
-            }
-            None => scan.missing = Some(arg.to_string_lossy().into_owned()),
-        }
+        scan.note_places(noted, index..=last);
     }
     scan
 }

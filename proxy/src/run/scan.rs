@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::options::{Arity, OptionSpec, OptionTable, Resolved, Switch};
@@ -16,8 +17,9 @@ pub(crate) struct Scan {
     pub(crate) insert_at: usize,
     /// The option at the end that lacks its value.
     pub(crate) missing: Option<String>,
-    /// The places of arguments that are left out: nothing that comes later withdraws them.
-    pub(crate) left_out: Vec<usize>,
+    /// The places of arguments that say something of TLS. They are left out on the way to the private socket: nothing
+    /// withdraws mydumper's, and MySQL's clients warn of certificates that are not checked where there are none.
+    pub(crate) about_tls: Vec<usize>,
 }
 
 /// An option that concerns the connection.
@@ -72,6 +74,13 @@ impl Given {
 }
 
 impl Scan {
+    /// Notes the places of a long option and its value, if what it added behind the first `noted` is about TLS.
+    pub(crate) fn note_places(&mut self, noted: usize, places: RangeInclusive<usize>) {
+        if self.given[noted..].iter().any(|given| is_about_tls(&given.name)) {
+            self.about_tls.extend(places);
+        }
+    }
+
     /// Notes an option that concerns the connection.
     pub(crate) fn note(&mut self, name: &str, value: Option<&[u8]>, origin: Origin) {
         if RELEVANT.contains(&name) || is_about_tls(name) {
@@ -91,6 +100,7 @@ pub(crate) fn scan(args: &[OsString], table: &OptionTable, origin: Origin) -> Sc
         let Some(option) = arg.as_bytes().strip_prefix(b"-").filter(|option| !option.is_empty()) else {
             continue;
         };
+        let noted = scan.given.len();
         let wants_value = match option.strip_prefix(b"-") {
             Some([]) if origin == Origin::CommandLine => {
                 scan.insert_at = index;
@@ -99,15 +109,18 @@ pub(crate) fn scan(args: &[OsString], table: &OptionTable, origin: Origin) -> Sc
             Some(long) => long_option(&mut scan, table, long, origin),
             None => short_options(&mut scan, table, option, origin),
         };
-        let Some(spec) = wants_value else { continue };
-        match origin {
-            // In a file the value stands behind `=`; the client refuses this one.
-            Origin::OptionFile => {}
-            Origin::CommandLine => match rest.next() {
-                Some((_, value)) => scan.note(&spec.name, Some(value.as_bytes()), origin),
+        let mut last = index;
+        // In a file the value stands behind `=`; the client refuses the other way.
+        if let Some(spec) = wants_value.filter(|_| origin == Origin::CommandLine) {
+            match rest.next() {
+                Some((place, value)) => {
+                    last = place;
+                    scan.note(&spec.name, Some(value.as_bytes()), origin);
+                }
                 None => scan.missing = Some(arg.to_string_lossy().into_owned()),
-            },
+            }
         }
+        scan.note_places(noted, index..=last);
     }
     scan
 }

@@ -209,6 +209,18 @@ fn mydumper_is_told_in_its_own_spelling() {
 }
 
 #[test]
+fn options_for_tls_are_left_out() {
+    let client = FakeClient::mysqldump("");
+    let line =
+        "--ssl-ca /ca.pem --where --ssl -h db1 --ssl --skip-ssl=0 --ssl_verify db --tls-v=TLSv1.3 -- --ssl";
+    assert_eq!(client.argv(line), format!("--where --ssl -h db1 db {OVERRIDES} -- --ssl"));
+    let client = FakeClient::new("mysqldump", help::tests::MYSQL_DUMP, "");
+    let overrides = OVERRIDES.replace("--skip-ssl --skip-ssl-verify-server-cert", "--ssl-mode=DISABLED");
+    let line = "--ssl-m required --ssl-ca=/ca.pem -vh db1 --tls-sni-servername db1 --ssl-something db";
+    assert_eq!(client.argv(line), format!("-vh db1 --ssl-something db {overrides}"));
+}
+
+#[test]
 fn mydumpers_own_options_for_tls_are_left_out() {
     let help = include_str!("fixtures/mydumper-0.10.help");
     let client = FakeClient::new("mydumper", help, "");

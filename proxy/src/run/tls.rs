@@ -42,11 +42,11 @@ impl Dialect {
     }
 }
 
-/// The options that switch TLS off, whatever is said before them, as far as the client knows them.
+/// The options that switch TLS off, whatever option files say, as far as the client knows them.
 ///
 /// Always given: MariaDB's clients since 11.4 refuse a plain Unix socket by default (tried with 11.8), and MySQL's do
-/// with `--ssl-mode=REQUIRED`. `--skip-ssl` alone does not suffice for MariaDB's before 11.4: an
-/// `ssl-verify-server-cert` of an option file still asks for TLS.
+/// where a file has `ssl-mode=REQUIRED`. `--skip-ssl` alone does not suffice for MariaDB's before 11.4: an
+/// `ssl-verify-server-cert` still asks for TLS.
 pub(crate) fn switch_off(dialect: Dialect, table: &OptionTable, given: &[Given]) -> Vec<&'static str> {
     let knows = |name: &str| table.exact(name).is_some();
     let mut options = Vec::new();
@@ -56,7 +56,6 @@ pub(crate) fn switch_off(dialect: Dialect, table: &OptionTable, given: &[Given])
             options.extend(knows("ssl").then_some("--skip-ssl"));
             options.extend(knows("ssl-verify-server-cert").then_some("--skip-ssl-verify-server-cert"));
         }
-        // Its own options are left out of its command line.
         Dialect::MyDumper => options.extend(table.disables_tls.then_some("--ssl-mode=DISABLED")),
     }
     // Else the client ends because it cannot take up its TLS session again.
