@@ -1,10 +1,14 @@
 //! What the scripts fetched into the user's cache directory.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
 
 use crate::client;
+use crate::process;
 
 /// The directory that `scripts/sid NAME` or `scripts/drivers` fills.
 pub(crate) fn dir(name: &str) -> PathBuf {
@@ -28,3 +32,20 @@ pub(crate) fn unpacked(name: &str, program: &str) -> Command {
     command.env("OPENSSL_CONF", "/dev/null");
     command
 }
+
+/// The same as a file of the program's own name in `dir`: `spillway run` knows clients by their names.
+pub(crate) fn script(name: &str, program: &str, dir: &Path) -> Result<String> {
+    let command = unpacked(name, program);
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let words: String = words.map(|word| format!(" '{}'", word.to_string_lossy())).collect();
+    let path = dir.join(Path::new(program).file_name().context("no file name")?);
+    // Written by another process: one that we wrote ourselves could be open in a child that another test forks just
+    // now, and not be executable then ("text file busy").
+    let mut writer = client::clean("sh");
+    writer.args(["-c", "cat > \"$0\" && chmod +x \"$0\""]).arg(&path);
+    let text = format!("#!/bin/sh\nOPENSSL_CONF=/dev/null exec{words} \"$@\"\n");
+    process::run_with_input(&mut writer, text.as_bytes(), LIMIT)?.success()?;
+    Ok(path.display().to_string())
+}
+
+const LIMIT: Duration = Duration::from_secs(60);

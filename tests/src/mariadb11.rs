@@ -67,6 +67,11 @@ pub fn dumper(program: &str, endpoint: &Endpoint) -> Command {
     command
 }
 
+/// `mariadb`, `mariadb-dump` … as a file in `dir`.
+pub fn script(program: &str, dir: &Path) -> Result<String> {
+    cache::script("mariadb11", &format!("bin/{program}"), dir)
+}
+
 /// What `mariadb-install-db` does; that is a script, and finds no programs here.
 fn bootstrap(dir: &Path) -> Result<()> {
     let share = cache::dir("mariadb11").join("usr/share/mariadb");

@@ -61,6 +61,11 @@ pub fn dumper(program: &str, endpoint: &Endpoint) -> Command {
     command
 }
 
+/// MySQL's own `mysql`, `mysqldump` … as a file in `dir`.
+pub fn script(program: &str, dir: &Path) -> Result<String> {
+    cache::script("mysql9", &format!("bin/{program}"), dir)
+}
+
 fn initialize(dir: &Path) -> Result<()> {
     let statements = dir.with_extension("sql");
     fs::write(

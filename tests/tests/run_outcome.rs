@@ -77,27 +77,6 @@ fn a_client_that_hides_an_error() -> Result<()> {
 }
 
 #[test]
-fn options_that_demand_tls() -> Result<()> {
-    let ca = "--ssl-ca=/etc/ssl/certs/ca-certificates.crt";
-    for option in ["--ssl", ca, "--ssl-verify-server-cert", "--ssl-mode=REQUIRED", "--ssl-mode=VERIFY_CA"] {
-        let arguments = run::arguments("mysqldump", &server().tcp(), &[option, "test"]);
-        let finished = run::to_end(&[], &arguments)?;
-        ensure!(finished.stdout.is_empty(), "{option}: the dump was started");
-        // MariaDB's clients have no --ssl-mode and say so themselves; MySQL's have it.
-        let unknown = run::direct(&arguments)?;
-        if unknown.stderr.contains("unknown") && finished.code() == unknown.code() {
-            continue;
-        }
-        ensure!(finished.code() == 78, "{option}: {finished:?}");
-        let name = option.split('=').next().unwrap_or(option);
-        ensure!(finished.stderr.contains(name), "{option}: {}", finished.stderr);
-    }
-    let plain = run::to_end(&[], &run::arguments("mysqldump", &server().tcp(), &["--skip-ssl", "test"]))?;
-    ensure!(plain.code() == 0, "--skip-ssl: {plain:?}");
-    Ok(())
-}
-
-#[test]
 fn a_dump_with_both_outputs_in_one_file() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let arguments = run::arguments("mysqldump", &server().tcp(), &["report"]);
