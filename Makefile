@@ -1,11 +1,15 @@
 # What people and CI type. Every target does its own set-up.
-.PHONY: test lint demo bench setup tools
+.PHONY: test matrix lint demo bench setup tools
 
 CARGO ?= cargo
 
 # Formatting, lints, documentation, all tests.
 test: setup lint
 	$(CARGO) test --workspace --quiet
+
+# Every server with every client in every way, and the README's tables of it.
+matrix: setup
+	$(CARGO) test --quiet -p spillway-tests --test matrix -- --ignored --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

@@ -1,4 +1,5 @@
 //! What there is to dump.
 
+pub mod common;
 pub mod report;
 pub mod zoo;

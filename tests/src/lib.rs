@@ -13,6 +13,8 @@
 //! - [`Dns`]: a name server that fails, is late or is dead;
 //! - [`Netns`]: a network of its own for a server, which then sees its clients come from another host;
 //! - [`Raw`]: a client that speaks the protocol by hand, for what no library offers;
+//! - [`drivers`]: programs in Python and JavaScript;
+//! - [`matrix`]: every server with every client in every way;
 //! - [`data`]: the tables to dump.
 //!
 //! Nothing here sleeps in order to make a test pass: a test waits for a condition, with a limit ([`wait_until`]). Where
@@ -25,12 +27,14 @@ pub mod certificates;
 pub mod client;
 pub mod data;
 pub mod dns;
+pub mod drivers;
 pub mod fault;
 pub mod handshakes;
 pub mod leash;
 pub mod log;
 mod mariadb;
 pub mod mariadb11;
+pub mod matrix;
 pub mod mounts;
 pub mod mysql9;
 pub mod netns;

@@ -96,8 +96,14 @@ fn mysqld() -> Command {
         .arg(format!("--basedir={}", usr.display()))
         .arg(format!("--lc-messages-dir={}", usr.join("share/mysql").display()))
         .arg(format!("--character-sets-dir={}", usr.join("share/mysql/charsets").display()))
-        .arg(format!("--plugin-dir={}", usr.join("lib/mysql/plugin").display()));
+        .arg(plugin_dir());
     command
+}
+
+/// The option, of server and clients, that tells where the plugins are. An installed client knows where it finds
+/// `mysql_native_password`; one that is not told cannot log in with it.
+pub fn plugin_dir() -> String {
+    format!("--plugin-dir={}", cache::dir("mysql9").join("usr/lib/mysql/plugin").display())
 }
 
 fn unpacked(program: &str) -> Command {
