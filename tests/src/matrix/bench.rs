@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::clients::{self, Access, RustDump};
 use super::{ABLE, Cell, Client, Compression, Login, Plugin, Product, Transport};
@@ -85,7 +85,7 @@ impl Bench {
             native: cell.login == Login::Passthrough,
         };
         let dump = clients::dump(cell.client, &access, self.rust)
-            .with_context(|| format!("Spillway's log:\n{}", spillway.log().tail()))?;
+            .map_err(|error| anyhow!("{error:#}\nSpillway's log:\n{}", spillway.log().tail()))?;
         let direct = fs::read(self.direct(cell.server, cell.client))?;
         if let Some(difference) = difference(&direct, &dump) {
             bail!("not the direct dump: {difference}");

@@ -1,20 +1,24 @@
 //! Few rows of many, so that each pair of values that occurs in any row occurs in one of the few.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
 /// The numbers of such rows, in the order in which they were picked; always the same ones for the same rows.
 ///
-/// Greedy: of all rows, the first one that brings the most pairs which are still missing.
+/// Greedy: of all rows one that brings the most pairs which are still missing; of such rows one whose other pairs were
+/// seldom picked, so that the last ones do not all look alike; of such the first.
 pub fn covering<const N: usize>(rows: &[[usize; N]]) -> Vec<usize> {
-    let mut missing: HashSet<Pair> = rows.iter().flat_map(pairs).collect();
+    let mut seen: HashMap<Pair, usize> = rows.iter().flat_map(pairs).map(|pair| (pair, 0)).collect();
     let mut picked = Vec::new();
-    while !missing.is_empty() {
-        let brings = |row: &[usize; N]| pairs(row).filter(|pair| missing.contains(pair)).count();
-        // The last of equals would win a plain `max_by_key`.
-        let best = (0..rows.len()).rev().max_by_key(|&number| brings(&rows[number]));
-        let Some(best) = best else { break };
+    while seen.values().any(|count| *count == 0) {
+        let worth = |row: &[usize; N]| {
+            let counts = || pairs(row).filter_map(|pair| seen.get(&pair));
+            (counts().filter(|count| **count == 0).count(), Reverse(counts().sum::<usize>()))
+        };
+        // Of equals `max_by_key` takes the last.
+        let Some(best) = (0..rows.len()).rev().max_by_key(|&number| worth(&rows[number])) else { break };
         for pair in pairs(&rows[best]) {
-            missing.remove(&pair);
+            *seen.entry(pair).or_default() += 1;
         }
         picked.push(best);
     }
@@ -30,6 +34,8 @@ fn pairs<const N: usize>(row: &[usize; N]) -> impl Iterator<Item = Pair> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::matrix::Cell;
 

@@ -55,8 +55,7 @@ fn introduction(outcomes: &[Outcome]) -> String {
     text
 }
 
-/// A table of rows and columns with their titles; `place` tells where a cell counts. Columns without cells are left
-/// out.
+/// A table of rows and columns with their titles; `place` tells where a cell counts.
 fn grid<R: PartialEq, C: PartialEq>(
     corner: &str,
     rows: &[(R, String)],
