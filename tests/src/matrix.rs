@@ -17,8 +17,8 @@ pub use clients::{Access, RustDump};
 /// What Spillway can do so far. [`Cell::waits_for`] tells which cells need more; they are left out until it is true
 /// here. When all is, this goes, and that with it.
 pub const ABLE: Able = Able {
-    tls_to_clients: false,
-    tls_to_servers: false,
+    tls_to_clients: true,
+    tls_to_servers: true,
     compression_to_clients: false,
     compression_to_servers: false,
     converts_passwords: false,
