@@ -154,6 +154,7 @@ fn what_a_client_asks_for_it_gets() -> Result<()> {
         ("mariadb", elsewhere, &[&ca], encrypted),
         ("mariadb", elsewhere, &[&ca, "--ssl-verify-server-cert"], name),
         (mariadb11, mariadb, &[], encrypted),
+        (mariadb11, &world.plain, &[], plain), // nothing asked, but for a default
         (mariadb11, mariadb, &["--skip-ssl"], plain),
         (mariadb11, mariadb, &[&wrong], unknown),
         (mariadb11, mariadb, &[&ca], encrypted),

@@ -4,13 +4,12 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::client::danger::ServerCertVerifier;
 use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, SupportedProtocolVersion};
 
 use super::files::{TlsError, read_certificates, read_key, read_roots, system_roots};
-use super::verify::{AnyCertificate, AnyName};
+use super::verify::{AnyCertificate, ByCa};
 use super::{Current, provider, tls_error};
 use crate::config::{TlsVersion, UpstreamTlsMode};
 
@@ -106,12 +105,7 @@ impl UpstreamTlsFiles {
             Some(path) => read_roots("--upstream-tls-ca", path)?,
             None => system_roots()?,
         };
-        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
-        let verifier = verifier.map_err(|error| TlsError::Setup(error.to_string()))?;
-        Ok(match self.mode {
-            UpstreamTlsMode::VerifyIdentity => verifier,
-            _ => Arc::new(AnyName(verifier)),
-        })
+        Ok(Arc::new(ByCa::new(roots, self.mode < UpstreamTlsMode::VerifyIdentity)?))
     }
 }
 
