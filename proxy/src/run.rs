@@ -118,12 +118,22 @@ impl Plan {
     }
 
     /// Makes what the private proxy's sessions share. What the client's options ask of TLS is added to `settings`, as
-    /// the way to the server is Spillway's now: the stricter one of the two holds.
+    /// the way to the server is Spillway's now: the stricter one of the two holds. The private socket has no TLS, so
+    /// certificates for the clients, which a file for `serve` may name, are not looked at.
     ///
     /// # Errors
     /// [`RunError::Tls`] if the connection would be weaker than the client asks for; [`RunError::TlsFiles`] and
     /// [`RunError::Settings`] for a setting that cannot be used.
-    pub fn proxy(&self, mut settings: Settings) -> Result<Proxy, RunError> {
+    pub fn proxy(&self, settings: Settings) -> Result<Proxy, RunError> {
+        let mut settings = Settings {
+            tls: None,
+            tls_cert: None,
+            tls_key: None,
+            tls_self_signed: None,
+            tls_client_ca: None,
+            tls_client_cert: None,
+            ..settings
+        };
         self.tls.join(&mut settings)?;
         settings.proxy().map_err(|error| match error {
             ConfigError::Tls(problem) if self.tls.concerns_files() => {

@@ -150,6 +150,8 @@ fn what_tls_needs_and_has_not() {
     assert!(error.starts_with("`--ssl` asks for TLS"), "{error}");
     let error = refused("", "memory = '1kiB'");
     assert!(error.starts_with("--memory"), "{error}");
+    let for_serve = settings("tls = 'required'\ntls_cert = '/nowhere'\ntls_client_ca = '/nowhere'");
+    assert!(client.plan("", Some("db1")).expect("a plan").proxy(for_serve).is_ok());
 }
 
 #[test]

@@ -139,7 +139,10 @@ fn advice(error: &Error) -> &'static str {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "renew the server's certificate, and see that the clocks are right"
             }
-            _ => "give the server a certificate of version 3 that the CA has signed",
+            _ => {
+                "give the server a certificate of version 3 that the CA has signed, or name its own, if it has signed \
+                 itself, by --upstream-tls-ca"
+            }
         },
         Error::AlertReceived(_) => {
             "the server's error log may say why; it may want a certificate (--upstream-tls-cert)"
