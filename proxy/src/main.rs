@@ -42,8 +42,18 @@ struct RunArgs {
 }
 
 /// Settings that have no meaning for the private proxy of `run`.
-const SERVE_ONLY: [&str; 4] =
-    ["listen", "shutdown_grace", "allow_socket_upstream", "proxy_protocol_networks"];
+const SERVE_ONLY: [&str; 10] = [
+    "listen",
+    "shutdown_grace",
+    "allow_socket_upstream",
+    "proxy_protocol_networks",
+    "tls",
+    "tls_cert",
+    "tls_key",
+    "tls_self_signed",
+    "tls_client_ca",
+    "tls_client_cert",
+];
 
 fn parse() -> Result<Cli, clap::Error> {
     let hide = |arg: clap::Arg| arg.hide(true);

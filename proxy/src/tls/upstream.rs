@@ -112,7 +112,9 @@ impl UpstreamTlsFiles {
 /// Why TLS with a server did not come about, other than by a lost connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsFailure {
-    #[error("the server offers no TLS, and --upstream-tls demands it: turn it on there (ssl_cert, ssl_key)")]
+    #[error(
+        "the server offers no TLS, and it is demanded (--upstream-tls, or the options of run's command): turn it on there (ssl_cert, ssl_key)"
+    )]
     NotOffered,
     #[error("{error}; {}", advice(.error))]
     Failed { error: Box<Error> },
