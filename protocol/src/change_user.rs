@@ -18,8 +18,10 @@ use crate::handshake::response::NO_PLUGIN;
 /// Has no `Debug`: it carries the answer to the scramble.
 pub struct ChangeUser<'a> {
     user: &'a [u8],
+    auth_response: &'a [u8],
     database: &'a [u8],
     character_set: Option<[u8; 2]>,
+    plugin: &'a [u8],
     attributes: &'a [u8],
 }
 
@@ -29,21 +31,37 @@ impl<'a> ChangeUser<'a> {
         let rest = payload.strip_prefix(&[Command::CHANGE_USER.0])?;
         let mut fields = Fields(rest);
         let user = fields.until_nul()?;
-        if capabilities.contains(Capabilities::SECURE_CONNECTION) {
-            fields.behind_length_byte()?;
+        let auth_response = if capabilities.contains(Capabilities::SECURE_CONNECTION) {
+            fields.behind_length_byte()?
         } else {
-            fields.until_nul()?;
-        }
+            fields.until_nul()?
+        };
         let database = fields.until_nul_or_end();
         let character_set = fields.take(2).map(|set| [set[0], set[1]]);
-        let _plugin =
+        let plugin =
             if capabilities.contains(Capabilities::PLUGIN_AUTH) { fields.until_nul_or_end() } else { &[] };
-        Some(Self { user, database, character_set, attributes: fields.0 })
+        Some(Self { user, auth_response, database, character_set, plugin, attributes: fields.0 })
+    }
+
+    /// One of one's own, to this user: no answer, no database, the server's default character set, no attributes.
+    pub fn to(user: &'a [u8], capabilities: Capabilities) -> Self {
+        let attributes: &[u8] = if capabilities.contains(Capabilities::CONNECT_ATTRS) { &[0] } else { &[] };
+        Self { user, auth_response: &[], database: &[], character_set: None, plugin: &[], attributes }
     }
 
     /// The account that the client wants to be.
     pub fn user(&self) -> &'a [u8] {
         self.user
+    }
+
+    /// The client's answer to the scramble that it has, by [`plugin`](Self::plugin).
+    pub fn auth_response(&self) -> &'a [u8] {
+        self.auth_response
+    }
+
+    /// The authentication plugin that the client has answered with, if it names one.
+    pub fn plugin(&self) -> &'a [u8] {
+        self.plugin
     }
 
     /// The default database; empty for none.
@@ -84,8 +102,17 @@ mod tests {
         let command = ChangeUser::parse(PAYLOAD, CAPABILITIES).unwrap();
         assert_eq!((command.user(), command.database()), (&b"dump"[..], &b"shop"[..]));
         assert_eq!(command.character_set(), Some(45));
+        assert_eq!((command.plugin(), command.auth_response()), (&b"mysql_native_password"[..], &b"abc"[..]));
         let asking = command.asking_for_switch();
         assert_eq!(asking, b"\x11dump\0\0shop\0\x2d\0spillway_asks_which\0\x04\x01a\x01b");
+    }
+
+    #[test]
+    fn one_of_ones_own_is_a_command_like_any_other() {
+        let capabilities = CAPABILITIES | Capabilities::CONNECT_ATTRS;
+        let payload = ChangeUser::to(b"nobody", capabilities).asking_for_switch();
+        assert_eq!(payload, b"\x11nobody\0\0\0\0\0spillway_asks_which\0\0");
+        assert_eq!(ChangeUser::parse(&payload, capabilities).unwrap().user(), b"nobody");
     }
 
     #[test]

@@ -53,7 +53,7 @@ mod status;
 
 pub use auth::{
     AUTH_MORE_DATA, AUTH_NEXT_FACTOR, AuthPlugin, AuthSwitchRequest, FAST_AUTH_SUCCESS,
-    PERFORM_FULL_AUTHENTICATION, SCRAMBLE_LEN,
+    PERFORM_FULL_AUTHENTICATION, ParsecSalt, SCRAMBLE_LEN, parsec_answer,
 };
 pub use capabilities::Capabilities;
 pub use certificate_proof::prove_certificate;

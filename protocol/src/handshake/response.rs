@@ -1,5 +1,7 @@
 //! The client's answer to the greeting.
 
+use zeroize::Zeroizing;
+
 use super::HandshakeError;
 use super::fields::{Fields, put_behind_lenenc_length, put_nul_terminated};
 use crate::capabilities::Capabilities;
@@ -18,7 +20,7 @@ use crate::capabilities::Capabilities;
 pub struct HandshakeResponse {
     fixed: [u8; FIXED_LEN],
     user: Vec<u8>,
-    auth_response: Vec<u8>,
+    auth_response: Zeroizing<Vec<u8>>,
     database: Vec<u8>,
     plugin: Vec<u8>,
     attributes: Vec<u8>,
@@ -33,6 +35,8 @@ pub fn is_ssl_request(payload: &[u8]) -> bool {
 
 /// Bytes before the user name: also the length of an SSLRequest.
 const FIXED_LEN: usize = 32;
+/// Bytes between the fields behind it, at most: two lengths and three NULs.
+const LENGTHS_AND_NULS: usize = 2 * 4 + 3;
 const CHARACTER_SET: usize = 8;
 const EXTENDED: usize = 28;
 
@@ -72,7 +76,7 @@ impl HandshakeResponse {
         Ok(Self {
             fixed,
             user: user.to_vec(),
-            auth_response: auth_response.to_vec(),
+            auth_response: Zeroizing::new(auth_response.to_vec()),
             database: database.to_vec(),
             plugin: plugin.to_vec(),
             attributes: attributes.to_vec(),
@@ -88,7 +92,7 @@ impl HandshakeResponse {
         Self {
             fixed,
             user: user.to_vec(),
-            auth_response: Vec::new(),
+            auth_response: Zeroizing::default(),
             database: Vec::new(),
             plugin: Vec::new(),
             attributes: Vec::new(),
@@ -128,21 +132,30 @@ impl HandshakeResponse {
     }
 
     /// The payload with no more capabilities than `mask` has, and without the fields that belong to the others.
-    pub fn masked(&self, mask: Capabilities) -> Vec<u8> {
+    pub fn masked(&self, mask: Capabilities) -> Zeroizing<Vec<u8>> {
         self.answering(self.capabilities() & mask, &self.plugin, &self.auth_response)
     }
 
     /// The payload with exactly these capabilities, otherwise unchanged.
-    pub fn with_capabilities(&self, capabilities: Capabilities) -> Vec<u8> {
+    pub fn with_capabilities(&self, capabilities: Capabilities) -> Zeroizing<Vec<u8>> {
         self.answering(capabilities, &self.plugin, &self.auth_response)
     }
 
     /// The payload with these capabilities and another answer to the scramble, otherwise unchanged.
-    pub fn answering(&self, capabilities: Capabilities, plugin: &[u8], auth_response: &[u8]) -> Vec<u8> {
+    pub fn answering(
+        &self,
+        capabilities: Capabilities,
+        plugin: &[u8],
+        auth_response: &[u8],
+    ) -> Zeroizing<Vec<u8>> {
         let has = |flag| capabilities.contains(flag);
         let mut fixed = self.fixed;
         set_capabilities(&mut fixed, capabilities);
-        let mut payload = fixed.to_vec();
+        // Room for all, as a vector that grows leaves what it held behind.
+        let fields = [&self.user, &self.database, &self.attributes].map(Vec::len).iter().sum::<usize>();
+        let len = FIXED_LEN + fields + auth_response.len() + plugin.len() + LENGTHS_AND_NULS;
+        let mut payload = Zeroizing::new(Vec::with_capacity(len));
+        payload.extend_from_slice(&fixed);
         put_nul_terminated(&mut payload, &self.user);
         if has(Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA) {
             put_behind_lenenc_length(&mut payload, auth_response);
@@ -174,15 +187,14 @@ impl HandshakeResponse {
     /// The payload that has the server ask, by an AuthSwitchRequest, for an answer by the account's own plugin and to
     /// a scramble of this connection: it names a plugin that no account has, and answers nothing. Needs
     /// CLIENT_PLUGIN_AUTH among `capabilities`.
-    pub fn asking_for_switch(&self, capabilities: Capabilities) -> Vec<u8> {
+    pub fn asking_for_switch(&self, capabilities: Capabilities) -> Zeroizing<Vec<u8>> {
         self.answering(capabilities, NO_PLUGIN, &[])
     }
 
     /// The same without the answer to the scramble, which may be a password.
     #[must_use]
     pub fn without_answer(mut self) -> Self {
-        self.auth_response.fill(0);
-        self.auth_response.clear();
+        self.auth_response = Zeroizing::default();
         self
     }
 

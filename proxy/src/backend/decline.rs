@@ -53,7 +53,7 @@ fn wrong_answer(plugin: AuthPlugin) -> &'static [u8] {
         AuthPlugin::CachingSha2 => &answer[..32],
         AuthPlugin::Ed25519 => answer,
         AuthPlugin::Sha256 => b"\0",
-        AuthPlugin::Parsec | AuthPlugin::Other => b"",
+        AuthPlugin::Parsec | AuthPlugin::Clear | AuthPlugin::Other => b"",
     }
 }
 

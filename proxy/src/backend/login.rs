@@ -90,7 +90,7 @@ async fn exchange(
         let payload = stream.read_packet().await?.payload;
         if let Some(request) = AuthSwitchRequest::parse(&payload) {
             plugin = AuthPlugin::named(request.plugin);
-            let Some(answer) = plugin.answer(credentials.password(), request.data) else {
+            let Some(answer) = plugin.answer(credentials.password(), request.scramble()) else {
                 let plugin = String::from_utf8_lossy(request.plugin).into_owned();
                 return Ok(End::NotAnswerable { plugin, why: "is not known to spillway" });
             };

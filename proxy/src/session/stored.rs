@@ -239,9 +239,9 @@ async fn switch(
     applicant: &mut Applicant,
     attempts: &mut Attempts,
     plugin: AuthPlugin,
-    scramble: &[u8],
+    scramble: &[u8; SCRAMBLE_LEN],
 ) -> Result<(AuthPlugin, Vec<u8>), Refusal> {
-    applicant.send(&AuthSwitchRequest { plugin: plugin.name().as_bytes(), data: scramble }.encode()).await?;
+    applicant.send(&AuthSwitchRequest::encode(plugin.name().as_bytes(), scramble)).await?;
     Ok((plugin, applicant.receive(attempts).await?.payload.to_vec()))
 }
 
