@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use crate::endpoint::Endpoint;
 use crate::packet_stream::{HandshakePacket, PacketStream};
 use crate::proxy_protocol::{self, Ends};
+use crate::secrecy::Secrecy;
 use crate::stream::Stream;
 use crate::tls::{TlsError, UpstreamTls};
 use attempts::{Attempts, GaveUp};
@@ -96,6 +97,8 @@ pub(crate) struct Upstreams {
     tls: UpstreamTls,
     /// Whether they are told whom a connection is made for.
     proxy_protocol: bool,
+    /// What may be done with passwords on the way to them.
+    pub(crate) secrecy: Secrecy,
     resolver: Resolver,
     /// Which of `endpoints` has let somebody in last: the first to be tried.
     preferred: AtomicUsize,
@@ -106,10 +109,11 @@ impl Upstreams {
         endpoints: Vec<Endpoint>,
         limits: limits::Limits,
         tls: UpstreamTls,
+        secrecy: Secrecy,
         proxy_protocol: bool,
     ) -> Self {
         let (resolver, preferred) = (Resolver::default(), AtomicUsize::new(0));
-        Self { endpoints, limits, tls, proxy_protocol, resolver, preferred }
+        Self { endpoints, limits, tls, secrecy, proxy_protocol, resolver, preferred }
     }
 
     /// Reads the files of TLS again.

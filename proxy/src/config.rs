@@ -7,6 +7,8 @@ mod settings;
 mod tls;
 mod units;
 
+use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,6 +23,8 @@ use crate::backend::Upstreams;
 use crate::credentials::{Auth, Credentials};
 use crate::endpoint::Endpoint;
 use crate::proxy_protocol::Network;
+use crate::rsa::{MAX_PEM_LEN, PublicKey};
+use crate::secrecy::Secrecy;
 use crate::session::{Probes, Proxy, ServerProfile};
 use crate::spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
@@ -110,6 +114,24 @@ impl Settings {
         Ok(Auth::Stored(credentials))
     }
 
+    /// What may be done with passwords on open connections.
+    fn secrecy(&self) -> Result<Secrecy, ConfigError> {
+        let server_key = self.upstream_server_public_key.as_ref().map(|path| {
+            let unusable = |problem| ConfigError::ServerPublicKey { path: path.clone(), problem };
+            let mut pem = Vec::new();
+            // One byte more than a key may have, so that a longer file is noticed.
+            let read =
+                File::open(path).and_then(|file| file.take(MAX_PEM_LEN as u64 + 1).read_to_end(&mut pem));
+            read.map_err(|error| unusable(error.to_string()))?;
+            PublicKey::from_pem(&pem).map_err(|error| unusable(error.to_string()))
+        });
+        Ok(Secrecy::new(
+            server_key.transpose()?,
+            self.get_server_public_key.unwrap_or(false),
+            self.allow_cleartext.unwrap_or(false),
+        ))
+    }
+
     /// The option by which an account is given, if one is.
     fn given_credentials(&self) -> Option<&'static str> {
         let given = [
@@ -147,7 +169,13 @@ impl Settings {
         let session_init = self.session_init.clone().unwrap_or_else(|| vec![DEFAULT_SESSION_INIT.to_owned()]);
         let proxy_protocol = self.upstream_proxy_protocol.unwrap_or(false);
         Ok(Proxy {
-            upstreams: Arc::new(Upstreams::new(upstreams, limits, self.upstream_tls()?, proxy_protocol)),
+            upstreams: Arc::new(Upstreams::new(
+                upstreams,
+                limits,
+                self.upstream_tls()?,
+                self.secrecy()?,
+                proxy_protocol,
+            )),
             auth,
             client_tls: self.client_tls()?,
             profile: ServerProfile::default(),

@@ -41,6 +41,18 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// The server's RSA key is of no use.
+    #[error(
+        "--upstream-server-public-key {}: {problem}; name the file that the server has as public_key.pem (SHOW STATUS \
+         LIKE 'Caching_sha2_password_rsa_public_key' shows it, too)",
+        path.display()
+    )]
+    ServerPublicKey {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        problem: String,
+    },
     /// A size is too small to work with.
     #[error("{option} {value}: must be at least {least}")]
     TooSmall {

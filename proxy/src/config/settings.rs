@@ -123,6 +123,18 @@ pub struct Settings {
     #[arg(long, value_name = "VERSION", env = "SPILLWAY_UPSTREAM_TLS_MIN_VERSION")]
     pub upstream_tls_min_version: Option<TlsVersion>,
 
+    /// The server's RSA key, in PEM, by which passwords are encrypted where the way to it is not safe
+    #[arg(long, value_name = "FILE", env = "SPILLWAY_UPSTREAM_SERVER_PUBLIC_KEY")]
+    pub upstream_server_public_key: Option<PathBuf>,
+
+    /// Ask the server for its RSA key also where others could give theirs instead
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_GET_SERVER_PUBLIC_KEY")]
+    pub get_server_public_key: Option<bool>,
+
+    /// Let a client's password go on in clear where the way to the server is less safe than the client's
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_ALLOW_CLEARTEXT")]
+    pub allow_cleartext: Option<bool>,
+
     /// How long a client may wait for its login, all attempts to reach the server together [default: 60s]
     #[arg(long, value_name = "TIME", env = "SPILLWAY_HANDSHAKE_TIMEOUT")]
     pub handshake_timeout: Option<Span>,
