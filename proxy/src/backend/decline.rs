@@ -36,13 +36,14 @@ pub(crate) async fn decline(mut backend: PacketStream, greeting: &Greeting) {
     let _ = timeout(PATIENCE, log_in_as_nobody(&mut backend, greeting)).await;
 }
 
-/// Ends a handshake in which the server waits for a proof by `plugin`.
-pub(crate) async fn decline_proof(mut backend: PacketStream, plugin: AuthPlugin) {
-    let _ = timeout(PATIENCE, async {
+/// Ends an exchange in which the server waits for a proof by `plugin`. Gives whether the server has refused, as it
+/// should: a connection with a session may have it still.
+pub(crate) async fn decline_proof(backend: &mut PacketStream, plugin: AuthPlugin) -> bool {
+    let refused = timeout(PATIENCE, async {
         backend.write_packet(wrong_answer(plugin)).await?;
-        until_the_end(&mut backend).await
-    })
-    .await;
+        until_the_end(backend).await
+    });
+    matches!(refused.await, Ok(Ok(true)))
 }
 
 /// An answer of the right length and no meaning.
@@ -57,7 +58,7 @@ fn wrong_answer(plugin: AuthPlugin) -> &'static [u8] {
     }
 }
 
-async fn log_in_as_nobody(backend: &mut PacketStream, greeting: &Greeting) -> Result<(), PacketIoError> {
+async fn log_in_as_nobody(backend: &mut PacketStream, greeting: &Greeting) -> Result<bool, PacketIoError> {
     let wanted = Capabilities::PROTOCOL_41 | Capabilities::SECURE_CONNECTION | Capabilities::PLUGIN_AUTH;
     let nobody = HandshakeResponse::new(wanted & greeting.capabilities(), NOBODY);
     let answer = wrong_answer(AuthPlugin::named(greeting.plugin()));
@@ -65,12 +66,16 @@ async fn log_in_as_nobody(backend: &mut PacketStream, greeting: &Greeting) -> Re
     until_the_end(backend).await
 }
 
-async fn until_the_end(backend: &mut PacketStream) -> Result<(), PacketIoError> {
+/// Gives whether the server has refused.
+async fn until_the_end(backend: &mut PacketStream) -> Result<bool, PacketIoError> {
     for _ in 0..MAX_ANSWERS {
         let packet = backend.read_packet().await?;
         match packet.payload.first() {
-            Some(&ERR_HEADER) => break,
-            Some(&OK_HEADER) => return backend.write_numbered(0, &[Command::QUIT.0]).await,
+            Some(&ERR_HEADER) => return Ok(true),
+            Some(&OK_HEADER) => {
+                backend.write_numbered(0, &[Command::QUIT.0]).await?;
+                break;
+            }
             _ => {
                 let plugin = AuthSwitchRequest::parse(&packet.payload)
                     .map_or(AuthPlugin::Other, |request| AuthPlugin::named(request.plugin));
@@ -78,5 +83,5 @@ async fn until_the_end(backend: &mut PacketStream) -> Result<(), PacketIoError> 
             }
         }
     }
-    Ok(())
+    Ok(false)
 }

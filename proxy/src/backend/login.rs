@@ -1,11 +1,11 @@
-//! Spillway's own login to a server.
+//! Spillway's own login to a server, and its own change of user.
 
-use spillway_protocol::{
-    AuthPlugin, AuthSwitchRequest, Capabilities, ERR_HEADER, FAST_AUTH_SUCCESS, Greeting, HandshakeResponse,
-    OK_HEADER, PERFORM_FULL_AUTHENTICATION,
-};
+mod proof;
+
+use std::time::Duration;
+
+use spillway_protocol::{AuthPlugin, Capabilities, ChangeUser, ERR_HEADER, HandshakeResponse, OK_HEADER};
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::attempts::Attempts;
 use super::decline::decline_proof;
@@ -13,6 +13,8 @@ use super::failure::{AttemptError, Cause, Phase, passes};
 use super::{Reached, Upstreams};
 use crate::credentials::Credentials;
 use crate::packet_stream::PacketStream;
+use crate::secrecy::{Secrecy, Way};
+use proof::{Answer, Prover};
 
 /// Packets of a server's in one login: a switch, a plugin's own, the end.
 const MAX_PACKETS: usize = 8;
@@ -36,6 +38,14 @@ pub(crate) enum LoginRefused {
     NotAnswerable { plugin: String, why: &'static str },
 }
 
+/// How a server has ended an exchange.
+pub(crate) enum End {
+    /// By this OK packet's payload.
+    Ok(Vec<u8>),
+    /// By an error, or because Spillway could not go on.
+    Refused(LoginRefused),
+}
+
 /// Logs in by `credentials`, otherwise as the client's `response` says. Gives the payload of the server's OK.
 pub(crate) async fn log_in(
     upstreams: &Upstreams,
@@ -49,73 +59,72 @@ pub(crate) async fn log_in(
         upstreams.secure(reached, response, capabilities, attempts).await.map_err(LoginError::Lost)?;
     let Reached { mut stream, greeting, server, hop } = reached;
     let capabilities = capabilities | hop;
-    let limit = attempts.limit(|limits| limits.auth);
-    let outcome = timeout(limit, exchange(&mut stream, &greeting, response, capabilities, credentials)).await;
-    let failed = |server, cause| Err(LoginError::Lost(AttemptError { phase: Phase::Auth, server, cause }));
-    match outcome {
-        Err(_) => failed(server, Cause::TimedOut(limit)),
-        Ok(Err(cause)) => failed(server, cause),
-        Ok(Ok(End::Ok(payload))) => Ok((Reached { stream, greeting, server, hop }, payload)),
-        Ok(Ok(End::Err(payload))) if passes(&payload) => failed(server, Cause::told(&payload)),
-        Ok(Ok(End::Err(payload))) => {
-            Err(LoginError::Refused(LoginRefused::Told { cause: Cause::told(&payload), payload }))
-        }
-        Ok(Ok(End::NotAnswerable { plugin, why })) => {
-            decline_proof(stream, AuthPlugin::named(plugin.as_bytes())).await;
-            Err(LoginError::Refused(LoginRefused::NotAnswerable { plugin, why }))
-        }
-    }
-}
-
-enum End {
-    Ok(Vec<u8>),
-    Err(Vec<u8>),
-    NotAnswerable { plugin: String, why: &'static str },
-}
-
-async fn exchange(
-    stream: &mut PacketStream,
-    greeting: &Greeting,
-    response: &HandshakeResponse,
-    capabilities: Capabilities,
-    credentials: &Credentials,
-) -> Result<End, Cause> {
-    let mut plugin = AuthPlugin::named(greeting.plugin());
-    let first = match plugin.answer(credentials.password(), &greeting.scramble()) {
+    let plugin = AuthPlugin::named(greeting.plugin());
+    let scramble = greeting.scramble();
+    let answer = match plugin {
+        AuthPlugin::Native | AuthPlugin::CachingSha2 => plugin.answer(credentials.password(), &scramble),
+        _ => None,
+    };
+    let first = match answer {
         Some(answer) => response.answering(capabilities, plugin.name().as_bytes(), &answer),
         None => response.asking_for_switch(capabilities),
     };
-    stream.ask(&first).await?;
+    let prover = Prover::new(credentials, &upstreams.secrecy, Way::of(&stream.stream), plugin, &scramble);
+    let limit = attempts.limit(|limits| limits.auth);
+    let ended = async {
+        stream.ask(&first).await?;
+        exchange(&mut stream, prover).await
+    };
+    let ended = timeout(limit, ended).await.unwrap_or(Err(Cause::TimedOut(limit)));
+    let failed = |server, cause| Err(LoginError::Lost(AttemptError { phase: Phase::Auth, server, cause }));
+    match ended {
+        Err(cause) => failed(server, cause),
+        Ok(End::Ok(payload)) => Ok((Reached { stream, greeting, server, hop }, payload)),
+        Ok(End::Refused(LoginRefused::Told { cause, payload })) if passes(&payload) => failed(server, cause),
+        Ok(End::Refused(refused)) => Err(LoginError::Refused(refused)),
+    }
+}
+
+/// Becomes the account of `credentials` anew over a connection that has a session, otherwise as the client's `command`
+/// says.
+///
+/// # Errors
+/// [`Cause`] if the connection is of no use any more.
+pub(crate) async fn change_user(
+    stream: &mut PacketStream,
+    command: &ChangeUser<'_>,
+    credentials: &Credentials,
+    secrecy: &Secrecy,
+    limit: Duration,
+) -> Result<End, Cause> {
+    // Of no plugin yet: the server asks for the account's own.
+    let prover = Prover::new(credentials, secrecy, Way::of(&stream.stream), AuthPlugin::Other, &[]);
+    let ended = async {
+        stream.write_numbered(0, &command.asking_for_switch()).await?;
+        exchange(stream, prover).await
+    };
+    timeout(limit, ended).await.unwrap_or(Err(Cause::TimedOut(limit)))
+}
+
+/// Answers the server until it has decided.
+async fn exchange(stream: &mut PacketStream, mut prover: Prover<'_>) -> Result<End, Cause> {
     for _ in 0..MAX_PACKETS {
         let payload = stream.read_packet().await?.payload;
-        if let Some(request) = AuthSwitchRequest::parse(&payload) {
-            plugin = AuthPlugin::named(request.plugin);
-            let Some(answer) = plugin.answer(credentials.password(), request.scramble()) else {
-                let plugin = String::from_utf8_lossy(request.plugin).into_owned();
-                return Ok(End::NotAnswerable { plugin, why: "is not known to spillway" });
-            };
-            stream.write_packet(&answer).await?;
-            continue;
-        }
         match payload.first() {
             Some(&OK_HEADER) => return Ok(End::Ok(payload.to_vec())),
-            Some(&ERR_HEADER) => return Ok(End::Err(payload.to_vec())),
-            _ if *payload == FAST_AUTH_SUCCESS && plugin == AuthPlugin::CachingSha2 => {}
-            _ if *payload == PERFORM_FULL_AUTHENTICATION && plugin == AuthPlugin::CachingSha2 => {
-                if !stream.stream.is_safe() {
-                    let plugin = plugin.name().to_owned();
-                    return Ok(End::NotAnswerable {
-                        plugin,
-                        // Whether it is wrong or only forgotten, the server tells nobody who does not send it.
-                        why: "wants the password itself, which does not go over TCP in clear: see that it is right, \
-                              and log in with it once over the server's Unix socket or TLS, so that the server \
-                              remembers it",
-                    });
-                }
-                let password = Zeroizing::new([credentials.password(), &[0]].concat());
-                stream.write_packet(&password).await?;
+            Some(&ERR_HEADER) => {
+                let (cause, payload) = (Cause::told(&payload), payload.to_vec());
+                return Ok(End::Refused(LoginRefused::Told { cause, payload }));
             }
-            _ => return Err(Cause::Unexpected),
+            _ => {}
+        }
+        match prover.answer(&payload).await? {
+            Answer::Packet(packet) => stream.write_packet(&packet).await?,
+            Answer::Nothing => {}
+            Answer::None { plugin, why } => {
+                decline_proof(stream, AuthPlugin::named(plugin.as_bytes())).await;
+                return Ok(End::Refused(LoginRefused::NotAnswerable { plugin, why }));
+            }
         }
     }
     Err(Cause::Unexpected)

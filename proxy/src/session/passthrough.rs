@@ -159,7 +159,7 @@ impl Exchange<'_> {
                 Err(ExchangeError::Server(cause)) => cause,
                 Err(ExchangeError::Client(refusal)) => {
                     if !matches!(refusal, Refusal::Server { .. }) {
-                        decline_proof(backend.stream, self.exposure.plugin).await;
+                        decline_proof(&mut backend.stream, self.exposure.plugin).await;
                     }
                     return Err(refusal);
                 }

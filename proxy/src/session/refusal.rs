@@ -68,7 +68,7 @@ pub(crate) enum Refusal {
     Cleartext { plugin: &'static str },
     #[error("access denied for user '{user}' (using password: {}): with --auth stored, user and password must be those that spillway was given", if *.with_password { "YES" } else { "NO" })]
     AccessDenied { user: String, with_password: bool },
-    #[error("{0}; use --auth passthrough, or give the account mysql_native_password")]
+    #[error("{0}")]
     NotAnswerable(LoginRefused),
     /// Of a login of Spillway's own, for a client that has proved itself.
     #[error("the server refused the stored account: {cause}")]
