@@ -2,8 +2,10 @@
 
 mod applicant;
 mod backend;
+mod bridge;
 mod client;
 mod continuity;
+mod exchange;
 mod exposure;
 mod keepalive;
 mod login;

@@ -11,6 +11,7 @@ use crate::backend::attempts::GaveUp;
 use crate::backend::failure::{Cause, Phase};
 use crate::backend::login::LoginRefused;
 use crate::packet_stream::PacketIoError;
+use crate::rsa::RsaError;
 
 const ER_CON_COUNT_ERROR: u16 = 1040;
 const ER_HANDSHAKE_ERROR: u16 = 1043;
@@ -62,10 +63,23 @@ pub(crate) enum Refusal {
     )]
     NotHealable { cause: Cause, why: &'static str },
     #[error(
-        "{plugin} would send the password in clear from the client's Unix socket on to the server's TCP connection; \
-         give the account mysql_native_password, or log in once over TLS so that the server remembers the password"
+        "{plugin} would send the password in clear, and the way to the server is less safe than the client's: reach \
+         the server by TLS, give the account another plugin, or accept that by --allow-cleartext"
     )]
-    Cleartext { plugin: &'static str },
+    Cleartext { plugin: String },
+    #[error(
+        "{plugin} wants the password itself, which does not go to the server in clear: reach the server by TLS, give \
+         its RSA key by --upstream-server-public-key, or have spillway ask for it by --get-server-public-key"
+    )]
+    NoServerKey { plugin: String },
+    #[error(
+        "the client has encrypted its password for {plugin} with another RSA key than spillway's, and the server is to \
+         get it over TLS or a socket: reach spillway by TLS or its socket, too, or have the client ask for the key \
+         (--get-server-public-key, and no --server-public-key-path)"
+    )]
+    OtherKey { plugin: String },
+    #[error("the password for {plugin} could not be encrypted: {error}")]
+    Rsa { plugin: String, error: RsaError },
     #[error("access denied for user '{user}' (using password: {}): with --auth stored, user and password must be those that spillway was given", if *.with_password { "YES" } else { "NO" })]
     AccessDenied { user: String, with_password: bool },
     #[error("{0}")]
@@ -139,7 +153,11 @@ impl Refusal {
             Self::NoMemory => (ER_CON_COUNT_ERROR, b"08004"),
             Self::BadHandshake(_) => (ER_HANDSHAKE_ERROR, b"08S01"),
             Self::ClientSilent(_) => (ER_NET_READ_ERROR, b"08S01"),
-            Self::Cleartext { .. } | Self::NotAnswerable(_) => (ER_NOT_SUPPORTED_AUTH_MODE, b"08004"),
+            Self::Cleartext { .. }
+            | Self::NoServerKey { .. }
+            | Self::OtherKey { .. }
+            | Self::Rsa { .. }
+            | Self::NotAnswerable(_) => (ER_NOT_SUPPORTED_AUTH_MODE, b"08004"),
             Self::Unreachable(GaveUp { last, .. }) => match (&last.cause, last.phase) {
                 (Cause::Told { code, .. }, _) => (*code, b"08S01"),
                 (_, Phase::Resolve | Phase::Connect) => {

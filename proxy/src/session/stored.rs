@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::applicant::Applicant;
-use super::exposure::is_weaker;
+use super::exposure::Exposure;
 use super::login::Ready;
 use super::refusal::Refusal;
 use crate::backend::attempts::Attempts;
@@ -153,7 +153,7 @@ pub(crate) async fn log_in(
         .filter(|_| proof.can_be_returned && may_ask_for_proof(applicant, &response))
         .and_then(|fingerprint| prove_certificate(&ok, credentials.password(), &scramble, fingerprint));
     applicant.send(proved.as_ref().unwrap_or(&ok)).await?;
-    let weaker = is_weaker(&applicant.packets.stream, &reached.stream.stream);
+    let weaker = Exposure::of(&applicant.packets.stream, &reached.stream.stream).is_weaker();
     Ok(Ready::new(reached, &told, told_connection_id, &scramble, response, mask, weaker, &ok))
 }
 
