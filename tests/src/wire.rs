@@ -38,6 +38,8 @@ pub mod capability {
     pub const SESSION_TRACK: u32 = 1 << 23;
     /// No EOF packet between columns and rows, and an OK after the rows.
     pub const DEPRECATE_EOF: u32 = 1 << 24;
+    /// Several proofs, one after the other.
+    pub const MULTI_FACTOR: u32 = 1 << 28;
 
     /// What a plain client has.
     pub const USUAL: u32 = LONG_PASSWORD

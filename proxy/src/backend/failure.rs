@@ -9,7 +9,6 @@ use spillway_protocol::{HandshakeError, err_code, err_message};
 use super::Server;
 use crate::packet_stream::PacketIoError;
 use crate::printable::printable;
-use crate::rsa::RsaError;
 use crate::tls::TlsFailure;
 
 /// Errors by which a server says that it cannot serve now and may soon: worth another attempt. All others are the
@@ -89,8 +88,6 @@ pub(crate) enum Cause {
     Nonsense(HandshakeError),
     #[error("what the server sent is not understood in a login")]
     Unexpected,
-    #[error("the server's RSA key is of no use: {0}")]
-    BadKey(#[from] RsaError),
 }
 
 impl Cause {
@@ -105,7 +102,7 @@ impl Cause {
             // An answer of the system's own about this host's rights.
             Self::Io(error) => error.kind() != io::ErrorKind::PermissionDenied,
             Self::Lost(error) => !error.is_nonsense(),
-            Self::Tls(_) | Self::Nonsense(_) | Self::Unexpected | Self::BadKey(_) => false,
+            Self::Tls(_) | Self::Nonsense(_) | Self::Unexpected => false,
             Self::TimedOut(_) | Self::Told { .. } | Self::Unfit(_) => true,
         }
     }
@@ -125,10 +122,7 @@ impl Cause {
             Self::Told { .. } => "error_packet",
             Self::Tls(_) => "tls",
             Self::Unfit(_) => "unfit",
-            Self::Lost(PacketIoError::TooLong { .. })
-            | Self::Nonsense(_)
-            | Self::Unexpected
-            | Self::BadKey(_) => "protocol",
+            Self::Lost(PacketIoError::TooLong { .. }) | Self::Nonsense(_) | Self::Unexpected => "protocol",
         }
     }
 }

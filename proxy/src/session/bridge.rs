@@ -138,7 +138,8 @@ impl<'a> Bridge<'a> {
     pub(crate) fn on_server(&mut self, payload: Zeroizing<Vec<u8>>) -> Result<Step, BridgeError> {
         if let Phase::Key(password) = std::mem::replace(&mut self.phase, Phase::Passing) {
             let pem = payload.strip_prefix(&[AUTH_MORE_DATA]).unwrap_or(&payload);
-            let key = PublicKey::from_pem(pem).map_err(|error| BridgeError::Server(error.into()))?;
+            let key =
+                PublicKey::from_pem(pem).map_err(|error| BridgeError::Client(Refusal::ServerKey(error)))?;
             return self.encrypt(&key, &password);
         }
         let request = AuthSwitchRequest::parse(&payload);
@@ -169,7 +170,10 @@ impl<'a> Bridge<'a> {
                     Ok(Step::ToServer(payload))
                 }
             }
-            Said::Clear if !takes_clear => self.hand_over(payload),
+            // On an open way it was sent to everybody, and directly it would have been, too.
+            Said::Clear if !takes_clear && (self.exposure.client_is_safe() || self.can_encrypt()) => {
+                self.hand_over(payload)
+            }
             Said::Encrypted if takes_clear => Ok(Step::ToServer(self.decrypt(&payload).await?)),
             Said::Encrypted if is_weaker && asked => {
                 let password = self.decrypt(&payload).await?;
@@ -189,25 +193,23 @@ impl<'a> Bridge<'a> {
         self.exposure.is_weaker() && !self.secrecy.allows_cleartext
     }
 
-    /// What the client means. Only who was given a key encrypts by it, or who brings one along; and only over a safe way
-    /// a password comes in clear. What could be both is taken for a password: it must not go on as it is.
+    /// What the client means. Who encrypts has been given a key before, or brings one along. What could be a password
+    /// from a safe way is taken for one: it must not go on as it is. MariaDB's client sends one in clear over an open way
+    /// as well, if it would have liked TLS and there was none (tried: 10.11).
     fn said(&self, payload: &[u8], asked: bool) -> Said {
+        let is_short = payload.len() < LEAST_CIPHERTEXT;
         match payload {
             [] | [0] => Said::Nothing,
-            [byte] if !asked && self.plugin.key_request() == Some(*byte) => Said::KeyRequest,
-            _ if !asked
-                && self.exposure.client_is_safe()
-                && (payload.len() < LEAST_CIPHERTEXT || is_terminated(payload)) =>
-            {
-                Said::Clear
-            }
+            _ if asked => Said::Encrypted,
+            [byte] if self.plugin.key_request() == Some(*byte) => Said::KeyRequest,
+            _ if is_terminated(payload) || is_short && self.exposure.client_is_safe() => Said::Clear,
             _ => Said::Encrypted,
         }
     }
 
     /// Gives the client Spillway's own key, if the password would get on then.
     async fn own_key(&self, takes_clear: bool) -> Result<Step, BridgeError> {
-        if !takes_clear && self.secrecy.server_key().is_none() && !self.may_fetch_key() {
+        if !takes_clear && !self.can_encrypt() {
             return Err(self.no_server_key());
         }
         let key = self.secrecy.own_key().await.map_err(|error| self.refused(error))?;
@@ -236,6 +238,11 @@ impl<'a> Bridge<'a> {
             }
             _ => Err(self.no_server_key()),
         }
+    }
+
+    /// Whether the server's key is known, or may be asked for.
+    fn can_encrypt(&self) -> bool {
+        self.secrecy.server_key().is_some() || self.may_fetch_key()
     }
 
     fn may_fetch_key(&self) -> bool {

@@ -78,6 +78,8 @@ pub(crate) enum Refusal {
          (--get-server-public-key, and no --server-public-key-path)"
     )]
     OtherKey { plugin: String },
+    #[error("the server's RSA key is of no use: {0}; see the server's error log")]
+    ServerKey(RsaError),
     #[error("the password for {plugin} could not be encrypted: {error}")]
     Rsa { plugin: String, error: RsaError },
     #[error("access denied for user '{user}' (using password: {}): with --auth stored, user and password must be those that spillway was given", if *.with_password { "YES" } else { "NO" })]
@@ -156,6 +158,7 @@ impl Refusal {
             Self::Cleartext { .. }
             | Self::NoServerKey { .. }
             | Self::OtherKey { .. }
+            | Self::ServerKey(_)
             | Self::Rsa { .. }
             | Self::NotAnswerable(_) => (ER_NOT_SUPPORTED_AUTH_MODE, b"08004"),
             Self::Unreachable(GaveUp { last, .. }) => match (&last.cause, last.phase) {

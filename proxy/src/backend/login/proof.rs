@@ -68,8 +68,10 @@ impl<'a> Prover<'a> {
             AuthPlugin::CachingSha2 if payload == FAST_AUTH_SUCCESS => Ok(Answer::Nothing),
             AuthPlugin::CachingSha2 if payload == PERFORM_FULL_AUTHENTICATION => self.password(),
             AuthPlugin::CachingSha2 | AuthPlugin::Sha256 if std::mem::take(&mut self.asked_for_key) => {
-                let key = PublicKey::from_pem(payload.strip_prefix(&[AUTH_MORE_DATA]).unwrap_or(payload))?;
-                self.encrypted(&key)
+                match PublicKey::from_pem(payload.strip_prefix(&[AUTH_MORE_DATA]).unwrap_or(payload)) {
+                    Ok(key) => self.encrypted(&key),
+                    Err(_) => Ok(self.none("gives an RSA key that is none: see the server's error log")),
+                }
             }
             AuthPlugin::Parsec => {
                 let salt = ParsecSalt::parse(payload).ok_or(Cause::Unexpected)?;
@@ -139,7 +141,7 @@ impl<'a> Prover<'a> {
                 Ok(self
                     .none("wants the password, which is too long for the server's RSA key: reach it by TLS"))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(io::Error::other(error).into()),
         }
     }
 

@@ -29,8 +29,8 @@ type Gone = Result<Step, &'static str>;
 
 fn gone(step: Result<Step, BridgeError>) -> Gone {
     step.map_err(|error| match error {
-        BridgeError::Server(Cause::BadKey(_)) => "bad key",
         BridgeError::Server(_) => "bad server",
+        BridgeError::Client(Refusal::ServerKey(_)) => "bad key",
         BridgeError::Client(Refusal::Cleartext { .. }) => "clear text",
         BridgeError::Client(Refusal::NoServerKey { .. }) => "no server key",
         BridgeError::Client(Refusal::OtherKey { .. }) => "other key",
@@ -76,8 +76,10 @@ async fn packets_pass_where_both_sides_do_the_same() {
         (Open, Open, SHA256, &b"\x01"[..]),
         (Open, Open, SHA256, &cipher),
         (Open, Open, CACHING, b"\x02"),
-        // Over its own open way it may do what it likes.
+        // Over its own open way it may do what it likes: as MariaDB's client does.
         (Open, Open, CACHING, b"secret\0"),
+        (Open, Tls, CACHING, b"secret\0"),
+        (Open, Tls, SHA256, b"secret\0"),
         (Socket, Socket, SHA256, b"\x01"),
         (Open, Socket, SHA256, b"\x01"),
         (Open, Socket, SHA256, &cipher),
@@ -125,7 +127,7 @@ async fn a_client_that_encrypts_reaches_a_server_that_takes_it_in_clear() {
 #[tokio::test]
 async fn a_password_by_another_key_goes_nowhere() {
     let secrecy = Secrecy::default();
-    for says in [&[7; 256][..], b"\x01x", b"secret\0", &[7; 1000]] {
+    for says in [&[7; 256][..], b"\x01x", b"secret", &[7; 1000]] {
         let mut before = asked(bridge(&secrecy, Open, Tls), SHA256);
         assert_eq!(from_client(&mut before, says).await, Err("other key"), "{says:?}");
         let mut behind = asked(bridge(&secrecy, Open, Tls), SHA256);
@@ -173,6 +175,8 @@ async fn a_clear_password_is_encrypted_for_a_server_on_an_open_way() {
         assert_eq!(from_client(&mut bridge, b"secret\0").await, to_server(request(switch)));
         right(&from_server(&mut bridge, &key_packet(&server_key)));
     }
+    // Sent in clear over an open way, it is encrypted all the same if that can be done.
+    right(&from_client(&mut asked(bridge(&given, Open, Open), CACHING), b"secret\0").await);
     // Over a Unix socket nobody can give another key.
     let mut bridge = asked(bridge(&strict, Tls, Socket), SHA256);
     assert_eq!(from_client(&mut bridge, b"secret\0").await, to_server(b"\x01"));
