@@ -28,7 +28,8 @@ pub enum ResponseForm {
     Fetch,
     /// Column definitions up to EOF (COM_FIELD_LIST).
     FieldList,
-    /// An authentication exchange up to OK or ERR, in which the client speaks too (COM_CHANGE_USER).
+    /// An authentication exchange up to OK or ERR, in which the client speaks too (COM_CHANGE_USER): no response that
+    /// could be followed from the server's side alone.
     Authentication,
     /// Event packets up to EOF or ERR, or for ever (COM_BINLOG_DUMP).
     Binlog,
@@ -40,10 +41,10 @@ impl ResponseForm {
         matches!(self, Self::Query | Self::Execute | Self::Fetch)
     }
 
-    /// Whether the server's packets follow each other by sequence id: not where the client speaks in between, nor in
-    /// a binary log, which is not a response of the ordinary kind.
+    /// Whether the server's packets follow each other by sequence id: not in a binary log, which is not a response of
+    /// the ordinary kind.
     pub const fn is_one_way(self) -> bool {
-        !matches!(self, Self::Authentication | Self::Binlog)
+        !matches!(self, Self::Binlog)
     }
 }
 

@@ -34,7 +34,7 @@ enum State {
     ExpectCommand,
     /// [`RequestEvent::Start`] was given out, the command's header is not consumed yet.
     Announced,
-    /// Inside a command, or a packet of an authentication exchange.
+    /// Inside a command, or a packet that begins none.
     Packet,
     /// Between packets of a file that the server asked for.
     ExpectFile,
@@ -56,8 +56,7 @@ pub struct RequestStep {
 pub enum RequestEvent {
     /// A command begins with the next byte. None of it is consumed yet.
     Start(Command),
-    /// A packet begins whose sequence id is not 0: the client's part in an exchange that a command has begun
-    /// (COM_CHANGE_USER). None of it is consumed yet.
+    /// A packet begins whose sequence id is not 0, where only a command may stand. None of it is consumed yet.
     Continuation,
     /// The command or continuation is complete.
     End {

@@ -138,9 +138,10 @@ impl ResponseTracker {
         }
     }
 
-    /// A command was sent that is answered in this form. [`ResponseForm::None`] is not recorded.
+    /// A command was sent that is answered in this form. [`ResponseForm::None`] is not recorded, nor is
+    /// [`ResponseForm::Authentication`]: such an exchange is not for the tracker.
     pub fn expect(&mut self, form: ResponseForm) {
-        if form != ResponseForm::None {
+        if !matches!(form, ResponseForm::None | ResponseForm::Authentication) {
             self.expected.push_back(form);
         }
     }
@@ -262,11 +263,6 @@ impl ResponseTracker {
                 self.phase = Phase::Rows;
                 Ok(self.on_row(form, packet))
             }
-            (ResponseForm::Authentication, Some(OK_HEADER)) => {
-                Ok(Some(self.end(ResponseEnd::Status(ok_status(self.scanner.prefix())))))
-            }
-            // AuthSwitchRequest, AuthMoreData, AuthNextFactor: the client has its turn, or the server goes on.
-            (ResponseForm::Authentication, _) => Ok(None),
             (_, Some(OK_HEADER)) => Ok(self.end_of_result(ok_status(self.scanner.prefix()))),
             (_, Some(EOF_HEADER)) if packet.payload_len < u64::from(MAX_PAYLOAD_LEN) => {
                 Ok(self.end_of_result(self.eof_or_ok_status(packet)))

@@ -52,7 +52,12 @@ pub(crate) struct PacketStream {
 
 impl PacketStream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, ahead: Vec::new(), next_sequence_id: 0 }
+        Self::with_ahead(stream, Vec::new())
+    }
+
+    /// A stream from which this was read already.
+    pub(crate) fn with_ahead(stream: Stream, ahead: Vec<u8>) -> Self {
+        Self { stream, ahead, next_sequence_id: 0 }
     }
 
     /// Reads one packet. Cancel safe: what was read stays here.

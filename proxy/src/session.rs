@@ -3,6 +3,7 @@
 mod applicant;
 mod backend;
 mod bridge;
+mod change_user;
 mod client;
 mod continuity;
 mod exchange;
@@ -29,22 +30,21 @@ use crate::backend::Upstreams;
 use crate::client_address::ClientAddress;
 use crate::connection_ids::ConnectionIds;
 use crate::credentials::Auth;
+use crate::packet_stream::PacketStream;
 use crate::printable::printable;
 use crate::proxy_protocol::Ends;
 use crate::spool::Spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
 use crate::stream::Stream;
-use crate::tls::{ClientTls, TlsError};
+use crate::tls::{ClientTls, Identity, TlsError};
 use applicant::Applicant;
-use backend::BackendHalf;
-use client::ClientHalf;
 use continuity::Continuity;
 use keepalive::Keepalive;
 use login::Ready;
 use loss::{Loss, Told};
 pub(crate) use probes::Probes;
 use refusal::Refusal;
-use relay::{Relay, RelayEnd, RelayParts};
+use relay::{Kept, Opening, Relay, RelayEnd, RelayParts};
 pub(crate) use stored::ServerProfile;
 
 /// How long a session that is told to stop may take to tell its client.
@@ -118,20 +118,27 @@ impl Proxy {
             server_connection = parts.login.connection_id,
             "session started"
         );
-        let applicant_may_want_proof = applicant.may_want_proof();
-        let client = ClientHalf::new(applicant.packets.stream, &applicant.packets.ahead);
-        let mut relay = Relay::new(client, parts);
-        let end = tokio::select! {
-            end = poll_fn(|cx| relay.poll(cx)) => end,
-            () = stop.cancelled() => {
-                relay.abandon(Loss::Shutdown);
-                let told = timeout(STOP_TIMEOUT, poll_fn(|cx| relay.poll(cx))).await;
-                told.unwrap_or(RelayEnd::Lost(Loss::Shutdown))
+        let (may_want_proof, identity) = (applicant.may_want_proof(), applicant.identity());
+        let mut relay = Relay::new(applicant.packets, parts, Opening::Session);
+        let end = loop {
+            let end = tokio::select! {
+                end = poll_fn(|cx| relay.poll(cx)) => end,
+                () = stop.cancelled() => {
+                    relay.abandon(Loss::Shutdown);
+                    let told = timeout(STOP_TIMEOUT, poll_fn(|cx| relay.poll(cx))).await;
+                    told.unwrap_or(RelayEnd::Lost(Loss::Shutdown))
+                }
+            };
+            let RelayEnd::ChangeUser(backend) = end else { break end };
+            let (client, parts) = relay.pause(*backend);
+            match self.go_on_as_another(client, identity.clone(), parts, &stop).await {
+                Ok(next) => relay = next,
+                Err(spool) => return spool.close().await,
             }
         };
         self.told_errors.fetch_add(relay.told_errors(), Ordering::Relaxed);
         log_end(&relay, &end, started);
-        if !relay.was_used() && matches!(self.auth, Auth::Passthrough) && applicant_may_want_proof {
+        if !relay.was_used() && matches!(self.auth, Auth::Passthrough) && may_want_proof {
             warn!(
                 hint = "give spillway a certificate of a CA that the client knows (its ssl-ca), use --auth stored, or \
                         connect over a Unix socket, as spillway run does",
@@ -141,10 +148,36 @@ impl Proxy {
         }
         let (client, spool) = relay.into_parts();
         tokio::join!(spool.close(), async {
-            if matches!(end, RelayEnd::Lost(_)) {
+            if matches!(end, RelayEnd::Lost(_) | RelayEnd::RefusedUser) {
                 client.close().await;
             }
         });
+    }
+
+    /// Between two command phases: the client wants to be another user. Gives the next phase, or what is left of the
+    /// session.
+    async fn go_on_as_another(
+        &self,
+        client: PacketStream,
+        identity: Option<Arc<Identity>>,
+        mut parts: RelayParts,
+        stop: &CancellationToken,
+    ) -> Result<Relay, Spool> {
+        let mut applicant = Applicant::with_session(client, identity, parts.told.by_libmariadb);
+        let changed = tokio::select! {
+            changed = self.change_user(&mut applicant, &mut parts) => changed,
+            () = stop.cancelled() => Err(Refusal::Stopped),
+        };
+        match changed {
+            Ok(opening) => Ok(Relay::new(applicant.packets, parts, opening)),
+            Err(refusal) => {
+                warn!(%refusal, "the session ended in a change of user");
+                let told = parts.kept.told_errors() + u64::from(!refusal.is_by_leaving());
+                self.told_errors.fetch_add(told, Ordering::Relaxed);
+                applicant.tell(&refusal).await;
+                Err(parts.spool)
+            }
+        }
     }
 
     /// Everything up to the end of the login.
@@ -172,7 +205,7 @@ impl Proxy {
         let Ready { backend, server, login, .. } = ready;
         let upstream = server.to_string();
         Ok(RelayParts {
-            backend: BackendHalf::new(backend.stream, login.capabilities),
+            backend,
             spool: Spool::new(memory, Arc::clone(&self.disk)),
             keepalive: Keepalive::new(self.keepalive, self.keepalive_for),
             told: Told { upstream, by_libmariadb: applicant.is_by_libmariadb() },
@@ -180,6 +213,7 @@ impl Proxy {
             session_init: self.session_init.clone(),
             continuity,
             login,
+            kept: Kept::default(),
         })
     }
 
@@ -216,6 +250,8 @@ fn log_end(relay: &Relay, end: &RelayEnd, started: Instant) {
         RelayEnd::ClientGone(None) => "the client went away".to_owned(),
         RelayEnd::ClientGone(Some(error)) => format!("the client went away: {error}"),
         RelayEnd::Lost(loss) => loss.to_string(),
+        RelayEnd::RefusedUser => "the server refused a change of user".to_owned(),
+        RelayEnd::ChangeUser(_) => "a change of user".to_owned(),
     };
     info!(
         reason,

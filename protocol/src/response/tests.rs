@@ -141,7 +141,7 @@ fn left_out_metadata() {
 
 #[test]
 fn small_forms() {
-    use ResponseForm::{Authentication, Binlog, FieldList, Status, Text};
+    use ResponseForm::{Binlog, FieldList, Status, Text};
     assert_eq!(ends(CLASSIC, Status, &[OK]), status(2));
     assert_eq!(ends(CLASSIC, Status, &[EOF]), status(2));
     assert_eq!(ends(DEPRECATE_EOF, Status, &[EOF]), status(2));
@@ -149,8 +149,6 @@ fn small_forms() {
     assert_eq!(ends(CLASSIC, Text, &[ERR]), ResponseEnd::Error(1317));
     assert_eq!(ends(CLASSIC, FieldList, &[DEFINITION, DEFINITION, EOF]), status(2));
     assert_eq!(ends(DEPRECATE_EOF, FieldList, &[OK_AS_EOF]), status(2));
-    assert_eq!(ends(CLASSIC, Authentication, &[b"\xfeplugin\0salt", b"\x01\x04", OK]), status(2));
-    assert_eq!(ends(CLASSIC, Authentication, &[ERR]), ResponseEnd::Error(1317));
     assert_eq!(ends(CLASSIC, Binlog, &[b"\0event", b"\0event", EOF]), status(2));
     assert_eq!(ends(DEPRECATE_EOF, Binlog, &[b"\0event", EOF]), status(2));
     assert_eq!(ends(CLASSIC, Binlog, &[b"\0event", ERR]), ResponseEnd::Error(1317));
@@ -326,7 +324,6 @@ fn captures() -> impl Iterator<Item = (Capabilities, ResponseForm, &'static str,
             "Prepare" => ResponseForm::Prepare,
             "Execute" => ResponseForm::Execute,
             "Fetch" => ResponseForm::Fetch,
-            "Authentication" => ResponseForm::Authentication,
             "Binlog" => ResponseForm::Binlog,
             _ => panic!("{line}"),
         };

@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use spillway_protocol::{
-    AuthPlugin, AuthSwitchRequest, Capabilities, Command, ERR_HEADER, Greeting, HandshakeResponse, OK_HEADER,
+    AuthPlugin, AuthSwitchRequest, Capabilities, ChangeUser, Command, ERR_HEADER, Greeting,
+    HandshakeResponse, OK_HEADER,
 };
 use tokio::time::timeout;
 
@@ -41,6 +42,17 @@ pub(crate) async fn decline(mut backend: PacketStream, greeting: &Greeting) {
 pub(crate) async fn decline_proof(backend: &mut PacketStream, plugin: AuthPlugin) -> bool {
     let refused = timeout(PATIENCE, async {
         backend.write_packet(wrong_answer(plugin)).await?;
+        until_the_end(backend).await
+    });
+    matches!(refused.await, Ok(Ok(true)))
+}
+
+/// Has the server refuse a change of user, as it would have if it had seen the client's wrong proof. Gives whether it
+/// has refused.
+pub(crate) async fn decline_change(backend: &mut PacketStream, capabilities: Capabilities) -> bool {
+    let refused = timeout(PATIENCE, async {
+        let nobody = ChangeUser::to(NOBODY, capabilities);
+        backend.write_numbered(0, &nobody.asking_for_switch()).await?;
         until_the_end(backend).await
     });
     matches!(refused.await, Ok(Ok(true)))

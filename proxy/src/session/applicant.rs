@@ -44,6 +44,20 @@ impl Applicant {
         (server & Capabilities::UNDERSTOOD) | tls
     }
 
+    /// One that has a session already, and logs in anew.
+    pub(crate) fn with_session(
+        packets: PacketStream,
+        identity: Option<Arc<Identity>>,
+        by_libmariadb: bool,
+    ) -> Self {
+        Self { packets, tls: None, identity, greeted: true, by_libmariadb }
+    }
+
+    /// What the client was shown, if it has begun TLS.
+    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.clone()
+    }
+
     /// Whether the client's library is MariaDB's, by its connection attributes.
     pub(crate) fn is_by_libmariadb(&self) -> bool {
         self.by_libmariadb

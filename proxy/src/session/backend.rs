@@ -15,6 +15,7 @@ use spillway_protocol::{
 use tokio::io::AsyncWrite;
 
 use super::continuity::Keeps;
+use crate::packet_stream::PacketStream;
 use crate::spool::{ResponseId, Spool};
 use crate::stream::Stream;
 
@@ -112,9 +113,10 @@ pub(crate) struct BackendHalf {
 }
 
 impl BackendHalf {
-    pub(crate) fn new(stream: Stream, capabilities: Capabilities) -> Self {
+    /// Nothing may have been read behind the login's last packet.
+    pub(crate) fn new(packets: PacketStream, capabilities: Capabilities) -> Self {
         Self {
-            stream: Some(stream),
+            stream: Some(packets.stream),
             tracker: ResponseTracker::new(capabilities),
             query_attributes: capabilities.contains(Capabilities::QUERY_ATTRIBUTES),
             outbox: BytesMut::new(),
@@ -124,6 +126,11 @@ impl BackendHalf {
             writable: true,
             active: false,
         }
+    }
+
+    /// The idle connection, for another exchange. None if it was given up.
+    pub(crate) fn take_packets(&mut self) -> Option<PacketStream> {
+        self.stream.take().map(PacketStream::new)
     }
 
     /// Announces a command of the client's whose bytes follow by [`forward`](Self::forward).
@@ -200,18 +207,11 @@ impl BackendHalf {
     pub(crate) fn holds_commands(&self) -> bool {
         match self.pending.back() {
             Some(Pending::Own(own)) => *own == OwnCommand::Keepalive,
-            Some(Pending::Client { command, .. }) => {
-                matches!(*command, Command::CHANGE_USER | Command::RESET_CONNECTION)
-            }
+            Some(Pending::Client { command, .. }) => *command == Command::RESET_CONNECTION,
             Some(Pending::Setting(_)) => false,
             // An unsolicited ERR is on its way.
             None => !self.tracker.is_idle(),
         }
-    }
-
-    /// Whether the exchange of a COM_CHANGE_USER is under way, in which the client sends more than its command.
-    pub(crate) fn is_authenticating(&self) -> bool {
-        matches!(self.pending.back(), Some(Pending::Client { command: Command::CHANGE_USER, .. }))
     }
 
     /// Rows drained.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
+use crate::packet_stream::PacketStream;
 use crate::spool::ResponseId;
 use crate::stream::Stream;
 
@@ -25,14 +26,8 @@ const LINGER: Duration = Duration::from_secs(2);
 pub(crate) enum Route {
     /// It goes to the server; the response, if there is one, has this id.
     Forward(Option<ResponseId>),
-    /// It is the client's part in an exchange that a command has begun, whose response has this id.
-    Continue(ResponseId),
     /// It has gone to the server already, as a whole or in other words.
     Sent(ResponseId),
-    /// It goes nowhere: it could have the client send a password in clear over a weaker transport.
-    RefuseCleartext,
-    /// It goes nowhere: it would log in to another account than the stored one.
-    RefuseUser,
     /// It goes nowhere: it would end a session that has ended, or somebody else's.
     RefuseKill(u64),
     /// It goes nowhere; ERR 1047 answers it.
@@ -57,17 +52,23 @@ pub(crate) struct ClientHalf {
 }
 
 impl ClientHalf {
-    /// `ahead` was read behind the login's last packet.
-    pub(crate) fn new(stream: Stream, ahead: &[u8]) -> Self {
+    /// What was read behind the last packet of an exchange begins the first command.
+    pub(crate) fn new(packets: PacketStream) -> Self {
+        let PacketStream { stream, ahead, .. } = packets;
         Self {
             stream,
             reader: RequestReader::default(),
-            inbox: BytesMut::from(ahead),
+            inbox: BytesMut::from(&ahead[..]),
             announced: None,
             route: Route::Forward(None),
             outbox: BytesMut::new(),
             unflushed: false,
         }
+    }
+
+    /// The connection, for another exchange. A command that was announced and has not started is its first packet.
+    pub(crate) fn into_packets(self) -> PacketStream {
+        PacketStream::with_ahead(self.stream, self.inbox.to_vec())
     }
 
     /// One read of commands, if there is room for them. 0 means that the client has gone.

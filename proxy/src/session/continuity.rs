@@ -63,7 +63,7 @@ pub(crate) fn effect(payload: Option<&[u8]>, query_attributes: bool) -> Effect {
     };
     match Command(command) {
         Command::INIT_DB => Effect::Setting(Keeps::Database),
-        Command::CHANGE_USER | Command::RESET_CONNECTION => Effect::Wipes,
+        Command::RESET_CONNECTION => Effect::Wipes,
         Command::QUIT => Effect::Nothing,
         Command::QUERY => {
             let text = match query_attributes {
@@ -218,11 +218,6 @@ impl Continuity {
     /// What is to be sent again on a new connection, in this order.
     pub(crate) fn settings(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.settings.iter().map(|(_, payload)| payload.as_slice())
-    }
-
-    /// The account with which Spillway logs in.
-    pub(crate) fn user(&self) -> &[u8] {
-        self.credentials.user()
     }
 
     /// The server is being asked who it is.

@@ -15,10 +15,9 @@ pub(crate) struct Login {
     /// The one that the client was told.
     pub(crate) told_connection_id: u32,
     pub(crate) user: Vec<u8>,
-    /// A COM_CHANGE_USER to an account with one of MySQL's SHA-2 plugins would get the password in clear, from a client
-    /// that takes its socket for safe. MariaDB's server has no such plugin.
-    pub(crate) may_expose_password: bool,
-    /// The client holds a scramble that is not this server connection's.
+    /// The scramble of the greeting that the client has answered.
+    pub(crate) told_scramble: Vec<u8>,
+    /// This server connection has another scramble.
     pub(crate) has_other_scramble: bool,
     /// Status flags of the OK packet that ended the login.
     pub(crate) status: Option<StatusFlags>,
@@ -44,9 +43,8 @@ pub(crate) struct Ready {
 
 impl Ready {
     /// `told` is the greeting that the client has answered, under the connection id `told_connection_id` and with
-    /// `told_scramble`; `mask` the capabilities that both sides may have; `weaker` whether the server's side is less
-    /// safe than the client's; `ok` the payload that ended the server's side of the login.
-    #[expect(clippy::too_many_arguments, reason = "all that a login is made of")]
+    /// `told_scramble`; `mask` the capabilities that both sides may have; `ok` the payload that ended the server's side
+    /// of the login.
     pub(crate) fn new(
         reached: Reached,
         told: &Greeting,
@@ -54,7 +52,6 @@ impl Ready {
         told_scramble: &[u8],
         response: HandshakeResponse,
         mask: Capabilities,
-        weaker: bool,
         ok: &[u8],
     ) -> Self {
         let Reached { stream: backend, greeting, server, .. } = reached;
@@ -66,7 +63,7 @@ impl Ready {
             connection_id: greeting.connection_id(),
             told_connection_id,
             user: response.user().to_vec(),
-            may_expose_password: weaker && !is_mariadb,
+            told_scramble: told_scramble.to_vec(),
             has_other_scramble: greeting.scramble() != told_scramble,
             status: ok_status(ok),
         };

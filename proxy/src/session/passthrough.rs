@@ -54,8 +54,7 @@ pub(crate) async fn log_in(
     let bridge = Bridge::new(&upstreams.secrecy, capabilities, response.plugin(), &scramble);
     let exchange = Exchange::new(applicant, attempts, bridge);
     let (backend, ok) = run_to_the_end(exchange, upstreams, &told, first, &response, capabilities).await?;
-    let weaker = Exposure::of(&applicant.packets.stream, &backend.stream.stream).is_weaker();
-    Ok(Ready::new(backend, &told, id, &scramble, response, mask, weaker, &ok))
+    Ok(Ready::new(backend, &told, id, &scramble, response, mask, &ok))
 }
 
 /// Greets the client and reads its answer. The server is given up where the client takes longer than a server waits.

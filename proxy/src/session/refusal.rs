@@ -16,6 +16,7 @@ use crate::rsa::RsaError;
 const ER_CON_COUNT_ERROR: u16 = 1040;
 const ER_HANDSHAKE_ERROR: u16 = 1043;
 const ER_ACCESS_DENIED_ERROR: u16 = 1045;
+const ER_SERVER_SHUTDOWN: u16 = 1053;
 const ER_HOST_IS_BLOCKED: u16 = 1129;
 const ER_NET_PACKETS_OUT_OF_ORDER: u16 = 1156;
 const ER_NET_READ_ERROR: u16 = 1158;
@@ -84,6 +85,19 @@ pub(crate) enum Refusal {
     Rsa { plugin: String, error: RsaError },
     #[error("access denied for user '{user}' (using password: {}): with --auth stored, user and password must be those that spillway was given", if *.with_password { "YES" } else { "NO" })]
     AccessDenied { user: String, with_password: bool },
+    #[error(
+        "this session cannot become another user's: connect anew instead, and with --auth passthrough if the user is \
+         not the stored one"
+    )]
+    OtherUser,
+    #[error("this client cannot become another user here: connect anew instead")]
+    NotAskable,
+    #[error("a COM_CHANGE_USER that is cut short")]
+    BadChange,
+    #[error("lost the connection in a change of user: {0}; run the command again")]
+    LostInChange(Cause),
+    #[error("spillway was told to stop")]
+    Stopped,
     #[error("{0}")]
     NotAnswerable(LoginRefused),
     /// Of a login of Spillway's own, for a client that has proved itself.
@@ -151,15 +165,17 @@ impl Refusal {
                 (one_of(CR_SSL_CONNECTION_ERROR, ER_CONNECT_TO_FOREIGN_DATA_SOURCE), b"HY000")
             }
             Self::ForeignUid(_) => (ER_ACCESS_DENIED_NO_PASSWORD_ERROR, b"28000"),
-            Self::AccessDenied { .. } => (ER_ACCESS_DENIED_ERROR, b"28000"),
+            Self::AccessDenied { .. } | Self::OtherUser => (ER_ACCESS_DENIED_ERROR, b"28000"),
+            Self::Stopped => (ER_SERVER_SHUTDOWN, b"08S01"),
             Self::NoMemory => (ER_CON_COUNT_ERROR, b"08004"),
-            Self::BadHandshake(_) => (ER_HANDSHAKE_ERROR, b"08S01"),
+            Self::BadHandshake(_) | Self::BadChange => (ER_HANDSHAKE_ERROR, b"08S01"),
             Self::ClientSilent(_) => (ER_NET_READ_ERROR, b"08S01"),
             Self::Cleartext { .. }
             | Self::NoServerKey { .. }
             | Self::OtherKey { .. }
             | Self::ServerKey(_)
             | Self::Rsa { .. }
+            | Self::NotAskable
             | Self::NotAnswerable(_) => (ER_NOT_SUPPORTED_AUTH_MODE, b"08004"),
             Self::Unreachable(GaveUp { last, .. }) => match (&last.cause, last.phase) {
                 (Cause::Told { code, .. }, _) => (*code, b"08S01"),
@@ -169,6 +185,7 @@ impl Refusal {
                 _ => (one_of(CR_SERVER_LOST, ER_NET_READ_ERROR), b"HY000"),
             },
             Self::LostInLogin(_)
+            | Self::LostInChange(_)
             | Self::NotHealable { .. }
             | Self::OtherVersion { .. }
             | Self::BytesBehindLogin(_) => (one_of(CR_SERVER_LOST, ER_NET_READ_ERROR), b"HY000"),
@@ -192,6 +209,11 @@ impl Refusal {
         matches!(self, Self::ClientGone | Self::ClientLeft(_) | Self::ClientBroken(Closed { .. }))
     }
 
+    /// Whether the client's connection is of no use any more.
+    pub(crate) fn is_of_the_connection(&self) -> bool {
+        self.is_by_leaving() || matches!(self, Self::ClientBroken(_) | Self::ClientSilent(_))
+    }
+
     /// Tells the log.
     pub(crate) fn log(&self) {
         match self {
@@ -206,7 +228,9 @@ impl Refusal {
                 hint = "so says a server that is sent a PROXY header and knows none (--upstream-proxy-protocol)",
                 "no session"
             ),
-            Self::Server { .. } | Self::AccessDenied { .. } => info!(refusal = %self, "no session"),
+            Self::Server { .. } | Self::AccessDenied { .. } | Self::OtherUser => {
+                info!(refusal = %self, "no session");
+            }
             _ => warn!(refusal = %self, "no session"),
         }
     }

@@ -11,6 +11,7 @@ mod takeover;
 use std::io;
 use std::task::{Context, Poll};
 
+use spillway_protocol::Command;
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -21,6 +22,7 @@ use super::keepalive::Keepalive;
 use super::login::Login;
 use super::loss::{Loss, Told};
 use crate::connection_ids::ToldId;
+use crate::packet_stream::PacketStream;
 use crate::spool::Spool;
 use takeover::Link;
 
@@ -28,7 +30,6 @@ use takeover::Link;
 const MAX_ROUNDS: usize = 64;
 
 /// How the command phase ended.
-#[derive(Debug)]
 pub(crate) enum RelayEnd {
     /// The client said COM_QUIT, or hung up between two responses.
     ClientLeft,
@@ -36,6 +37,21 @@ pub(crate) enum RelayEnd {
     ClientGone(Option<io::Error>),
     /// The client was told that the session is lost, or its connection was cut where it could not be told.
     Lost(Loss),
+    /// The server has ended the session as it refused a change of user. The client knows.
+    RefusedUser,
+    /// The client says COM_CHANGE_USER, and all before it is done. This is the connection to the server.
+    ChangeUser(Box<PacketStream>),
+}
+
+/// With what a command phase begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// The server's session is new.
+    Session,
+    /// The same, as the server has refused a change of user, and wiped what there was. It may end the session now.
+    Refused,
+    /// The session is as it was when the last command phase ended.
+    Unchanged,
 }
 
 /// One session in its command phase.
@@ -53,29 +69,44 @@ pub(crate) struct Relay {
     link: Link,
     /// Settings of the client's that wait for a new connection.
     unanswered: Vec<Setting>,
-    /// Session-init statements that the server has refused.
-    refused_init: Vec<String>,
-    /// Database and character set that a COM_CHANGE_USER under way asks for.
-    wanted_defaults: Option<(Vec<u8>, Option<u16>)>,
-    in_transaction: bool,
-    holds_locks: bool,
+    kept: Kept,
     /// When the client took the last byte of its last response.
     last_fed: Instant,
     loss: Option<Loss>,
     /// ERR payload by which the server announced that it is going away.
     farewell: Option<Vec<u8>>,
     quitting: bool,
-    /// The client has sent a command.
-    was_used: bool,
     /// Nothing more is fed: what is in the client's outbox is the last.
     closing: bool,
+    /// The server has refused a change of user, and nobody has said anything since.
+    may_end: bool,
+}
+
+/// What outlasts a command phase.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// Session-init statements that the server has refused.
+    refused_init: Vec<String>,
+    in_transaction: bool,
+    holds_locks: bool,
+    /// The client has sent a command.
+    was_used: bool,
+    /// Rows drained in earlier command phases.
+    rows: u64,
     /// Errors of Spillway's own that the client got.
     told_errors: u64,
 }
 
+impl Kept {
+    /// Errors of Spillway's own that the client got.
+    pub(crate) fn told_errors(&self) -> u64 {
+        self.told_errors
+    }
+}
+
 /// What a relay starts with, but for its client.
 pub(crate) struct RelayParts {
-    pub(crate) backend: BackendHalf,
+    pub(crate) backend: PacketStream,
     pub(crate) spool: Spool,
     pub(crate) keepalive: Keepalive,
     pub(crate) login: Login,
@@ -83,15 +114,19 @@ pub(crate) struct RelayParts {
     pub(crate) told_id: ToldId,
     pub(crate) session_init: Vec<String>,
     pub(crate) continuity: Option<Continuity>,
+    pub(crate) kept: Kept,
 }
 
 impl Relay {
-    pub(crate) fn new(client: ClientHalf, parts: RelayParts) -> Self {
-        let RelayParts { backend, spool, keepalive, login, told, told_id, session_init, continuity } = parts;
+    pub(crate) fn new(client: PacketStream, parts: RelayParts, opening: Opening) -> Self {
+        let RelayParts { backend, spool, keepalive, login, told, told_id, session_init, continuity, kept } =
+            parts;
         let status = login.status;
+        // MariaDB lets the session go on (tried: 10.11; MySQL 9.7 does not).
+        let ends_refused = !login.is_mariadb;
         let mut relay = Self {
-            client,
-            backend,
+            client: ClientHalf::new(client),
+            backend: BackendHalf::new(backend, login.capabilities),
             spool,
             keepalive,
             login,
@@ -101,22 +136,21 @@ impl Relay {
             continuity,
             link: Link::Up,
             unanswered: Vec::new(),
-            refused_init: Vec::new(),
-            wanted_defaults: None,
-            in_transaction: false,
-            holds_locks: false,
+            kept,
             last_fed: Instant::now(),
             loss: None,
             farewell: None,
             quitting: false,
-            was_used: false,
             closing: false,
-            told_errors: 0,
+            may_end: opening == Opening::Refused && ends_refused,
         };
-        if let Some(status) = status {
-            relay.note_status(status);
+        if opening != Opening::Unchanged {
+            (relay.kept.in_transaction, relay.kept.holds_locks) = (false, false);
+            if let Some(status) = status {
+                relay.note_status(status);
+            }
+            relay.begin_session();
         }
-        relay.begin_session();
         relay
     }
 
@@ -125,17 +159,34 @@ impl Relay {
     }
 
     pub(crate) fn rows(&self) -> u64 {
-        self.backend.rows()
+        self.kept.rows + self.backend.rows()
     }
 
     /// Whether the client has sent any command.
     pub(crate) fn was_used(&self) -> bool {
-        self.was_used
+        self.kept.was_used
     }
 
     /// Errors of Spillway's own that ended a response.
     pub(crate) fn told_errors(&self) -> u64 {
-        self.told_errors
+        self.kept.told_errors
+    }
+
+    /// What another command phase begins with, after [`RelayEnd::ChangeUser`].
+    pub(crate) fn pause(self, backend: PacketStream) -> (PacketStream, RelayParts) {
+        let kept = Kept { rows: self.rows(), was_used: true, ..self.kept };
+        let parts = RelayParts {
+            backend,
+            spool: self.spool,
+            keepalive: self.keepalive,
+            login: self.login,
+            told: self.told,
+            told_id: self.told_id,
+            session_init: self.session_init,
+            continuity: self.continuity,
+            kept,
+        };
+        (self.client.into_packets(), parts)
     }
 
     /// The two connections' remains: the spool gives its files back, the client may get to read its last packet.
@@ -165,12 +216,28 @@ impl Relay {
             if self.is_over() {
                 return Poll::Ready(self.end());
             }
+            if self.may_change_user()
+                && let Some(backend) = self.backend.take_packets()
+            {
+                return Poll::Ready(RelayEnd::ChangeUser(Box::new(backend)));
+            }
             if !(commands || resumed || flushed || drained || moved || fed || ticked) {
                 return Poll::Pending;
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether the client wants to be another user, and everything before that is done on both sides.
+    fn may_change_user(&self) -> bool {
+        self.client.announced == Some(Command::CHANGE_USER)
+            && self.loss.is_none()
+            && self.farewell.is_none()
+            && matches!(self.link, Link::Up)
+            && self.spool.pending() == 0
+            && self.client.is_flushed()
+            && self.backend.is_idle()
     }
 
     /// Ends the session as lost where it stands, without what is still spooled.
@@ -183,6 +250,7 @@ impl Relay {
     fn end(&mut self) -> RelayEnd {
         match self.loss.take() {
             Some(loss) if self.closing => RelayEnd::Lost(loss),
+            None if self.closing => RelayEnd::RefusedUser,
             _ => RelayEnd::ClientLeft,
         }
     }
@@ -195,6 +263,11 @@ impl Relay {
     /// The server is lost, or must be given up. What was drained is fed all the same.
     fn lose(&mut self, loss: Loss) {
         if self.loss.is_some() || self.try_resume(&loss) {
+            return;
+        }
+        if self.may_end && matches!(loss, Loss::ServerClosed | Loss::Server(_)) {
+            self.backend.close();
+            self.closing = true;
             return;
         }
         if !self.quitting {
@@ -228,8 +301,8 @@ impl Relay {
 
     fn needs_keepalive(&self) -> bool {
         self.spool.backlog() > 0
-            || self.in_transaction
-            || self.holds_locks
+            || self.kept.in_transaction
+            || self.kept.holds_locks
             || self.last_fed.elapsed() < self.keepalive.keep_for()
     }
 }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use rand::RngExt;
 use spillway_protocol::{
-    AuthPlugin, AuthSwitchRequest, Capabilities, Command, FAST_AUTH_SUCCESS, Greeting, HandshakeResponse,
-    SCRAMBLE_LEN, prove_certificate,
+    AuthPlugin, AuthSwitchRequest, Capabilities, ChangeUser, Command, FAST_AUTH_SUCCESS, Greeting,
+    HandshakeResponse, SCRAMBLE_LEN, prove_certificate,
 };
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
@@ -19,8 +19,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::applicant::Applicant;
-use super::exposure::Exposure;
-use super::login::Ready;
+use super::login::{Login, Ready};
 use super::refusal::Refusal;
 use crate::backend::attempts::Attempts;
 use crate::backend::failure::Cause;
@@ -148,13 +147,8 @@ pub(crate) async fn log_in(
             found: printable(reached.greeting.server_version()),
         });
     }
-    let proved = applicant
-        .fingerprint()
-        .filter(|_| proof.can_be_returned && may_ask_for_proof(applicant, &response))
-        .and_then(|fingerprint| prove_certificate(&ok, credentials.password(), &scramble, fingerprint));
-    applicant.send(proved.as_ref().unwrap_or(&ok)).await?;
-    let weaker = Exposure::of(&applicant.packets.stream, &reached.stream.stream).is_weaker();
-    Ok(Ready::new(reached, &told, told_connection_id, &scramble, response, mask, weaker, &ok))
+    proof.send_ok(applicant, response.capabilities(), &ok, credentials).await?;
+    Ok(Ready::new(reached, &told, told_connection_id, &scramble, response, mask, &ok))
 }
 
 /// Reaches a server and logs in, as often as the budget allows. Gives the payload of the server's OK.
@@ -183,9 +177,28 @@ async fn reach_and_log_in(
 }
 
 /// A client has proved that it has the credentials.
-struct Proof {
-    /// By a plugin and with a password by which the certificate can be proved to it.
-    can_be_returned: bool,
+pub(super) struct Proof {
+    /// The scramble that it has answered, if that was by a plugin and with a password by which the certificate can be
+    /// proved to it.
+    returnable: Option<Vec<u8>>,
+}
+
+impl Proof {
+    /// Sends a client with these capabilities the server's OK, with the proof of Spillway's certificate in it where it
+    /// may want that: a client of MariaDB's. MySQL's would only show it as a text.
+    pub(super) async fn send_ok(
+        self,
+        applicant: &mut Applicant,
+        capabilities: Capabilities,
+        ok: &[u8],
+        credentials: &Credentials,
+    ) -> Result<(), Refusal> {
+        let may_ask = applicant.is_by_libmariadb() || !capabilities.contains(Capabilities::LONG_PASSWORD);
+        let proved = self.returnable.filter(|_| may_ask).and_then(|scramble| {
+            prove_certificate(ok, credentials.password(), &scramble, applicant.fingerprint()?)
+        });
+        applicant.send(proved.as_deref().unwrap_or(ok)).await
+    }
 }
 
 /// Has the client prove that it has the credentials, by the plugin that it speaks.
@@ -209,30 +222,59 @@ async fn check_proof(
             switch(applicant, attempts, claimed, scramble).await?
         }
         AuthPlugin::Native | AuthPlugin::CachingSha2 => (claimed, answer.to_vec()),
-        // MySQL's clients have lost the one, MariaDB's may lack the other.
-        _ if applicant.is_by_libmariadb() => {
-            switch(applicant, attempts, AuthPlugin::Native, scramble).await?
-        }
-        _ => switch(applicant, attempts, AuthPlugin::CachingSha2, scramble).await?,
+        _ => switch(applicant, attempts, plugin_of(applicant), scramble).await?,
     };
+    check_answer(applicant, response.user(), plugin, answer, scramble, credentials).await
+}
+
+/// The same for a client that has a session and the stored user's name.
+pub(super) async fn check_change(
+    applicant: &mut Applicant,
+    attempts: &mut Attempts,
+    login: &Login,
+    change: &ChangeUser<'_>,
+    credentials: &Credentials,
+) -> Result<Proof, Refusal> {
+    if !login.capabilities.contains(Capabilities::PLUGIN_AUTH) {
+        let (answer, scramble) = (change.auth_response().to_vec(), &login.told_scramble);
+        return check_answer(applicant, change.user(), AuthPlugin::Native, answer, scramble, credentials)
+            .await;
+    }
+    let plugin = match AuthPlugin::named(change.plugin()) {
+        plugin @ (AuthPlugin::Native | AuthPlugin::CachingSha2) => plugin,
+        _ => plugin_of(applicant),
+    };
+    let scramble = new_scramble();
+    let (plugin, answer) = switch(applicant, attempts, plugin, &scramble).await?;
+    check_answer(applicant, change.user(), plugin, answer, &scramble, credentials).await
+}
+
+/// The plugin that a client of this library has: MySQL's have lost the one, MariaDB's may lack the other.
+fn plugin_of(applicant: &Applicant) -> AuthPlugin {
+    if applicant.is_by_libmariadb() { AuthPlugin::Native } else { AuthPlugin::CachingSha2 }
+}
+
+async fn check_answer(
+    applicant: &mut Applicant,
+    user: &[u8],
+    plugin: AuthPlugin,
+    answer: Vec<u8>,
+    scramble: &[u8],
+    credentials: &Credentials,
+) -> Result<Proof, Refusal> {
     // No password at all is one NUL in this plugin's packets.
     let answer = if plugin == AuthPlugin::CachingSha2 && answer == [0] { Vec::new() } else { answer };
     let right = plugin.answer(credentials.password(), scramble);
-    let is_right = right.is_some_and(|right| answer.ct_eq(&right).into())
-        & bool::from(response.user().ct_eq(credentials.user()));
+    let is_right =
+        right.is_some_and(|right| answer.ct_eq(&right).into()) & bool::from(user.ct_eq(credentials.user()));
     if !is_right {
-        let user = printable(response.user());
-        return Err(Refusal::AccessDenied { user, with_password: !answer.is_empty() });
+        return Err(Refusal::AccessDenied { user: printable(user), with_password: !answer.is_empty() });
     }
     if plugin == AuthPlugin::CachingSha2 && !answer.is_empty() {
         applicant.send(&FAST_AUTH_SUCCESS).await?;
     }
-    Ok(Proof { can_be_returned: plugin == AuthPlugin::Native && !answer.is_empty() })
-}
-
-/// Whether a client of MariaDB's may want to see the certificate proved. MySQL's would only show it as a text.
-fn may_ask_for_proof(applicant: &Applicant, response: &HandshakeResponse) -> bool {
-    applicant.is_by_libmariadb() || !response.capabilities().contains(Capabilities::LONG_PASSWORD)
+    let is_returnable = plugin == AuthPlugin::Native && !answer.is_empty();
+    Ok(Proof { returnable: is_returnable.then(|| scramble.to_vec()) })
 }
 
 async fn switch(

@@ -49,7 +49,7 @@ impl Relay {
                     if step.consumed == 0 && step.event.is_none() {
                         break;
                     }
-                    if matches!(self.client.route, Route::Forward(_) | Route::Continue(_)) {
+                    if matches!(self.client.route, Route::Forward(_)) {
                         self.backend.forward(&self.client.inbox[..step.consumed]);
                     }
                     self.client.inbox.advance(step.consumed);
@@ -75,19 +75,23 @@ impl Relay {
     }
 
     fn may_start(&mut self, command: Command) -> bool {
+        if command == Command::CHANGE_USER && self.loss.is_none() && self.farewell.is_none() {
+            // It ends this command phase, when all before it is done. A lost connection is replaced first.
+            self.is_linked_for(command);
+            return false;
+        }
         let has_room = self.spool.pending() < MAX_OUTSTANDING;
         has_room && (self.loss.is_some() || self.is_linked_for(command) && !self.backend.holds_commands())
     }
 
     fn start(&mut self, command: Command) {
-        self.was_used = true;
+        self.kept.was_used = true;
+        self.may_end = false;
         self.client.route = if command == Command::QUIT {
             self.quitting = true;
             Route::Forward(None)
         } else if self.loss.is_some() || self.farewell.is_some() {
             Route::Lost
-        } else if command == Command::CHANGE_USER && self.login.may_expose_password {
-            Route::RefuseCleartext
         } else {
             match command.response_form() {
                 None => Route::Refuse(command),
@@ -111,14 +115,8 @@ impl Relay {
     }
 
     fn on_continuation(&mut self) {
-        if let (true, Route::Forward(Some(id)) | Route::Continue(id) | Route::Sent(id)) =
-            (self.backend.is_authenticating(), self.client.route)
-        {
-            self.client.route = Route::Continue(id);
-        } else {
-            self.lose(Loss::Client("a packet that begins no command"));
-            self.client.route = Route::Lost;
-        }
+        self.lose(Loss::Client("a packet that begins no command"));
+        self.client.route = Route::Lost;
     }
 
     fn on_command_end(&mut self, sequence_id: u8) {
@@ -130,17 +128,6 @@ impl Relay {
             }
             Route::Forward(None) => {}
             Route::Sent(id) => self.spool.set_first_sequence_id(id, next),
-            Route::Continue(_) => self.on_turn_end(sequence_id),
-            Route::RefuseCleartext => {
-                let message = "spillway: COM_CHANGE_USER could send the password in clear from the client's Unix \
-                               socket on to the server's TCP connection: connect anew instead";
-                self.spool.answer(encode_err(next, 1251, Some(b"08004"), message), false);
-            }
-            Route::RefuseUser => {
-                let message = "spillway: this session cannot become another user's: connect anew instead, and with \
-                               --auth passthrough if the user is not the stored one";
-                self.spool.answer(encode_err(next, 1045, Some(b"28000"), message), false);
-            }
             Route::RefuseKill(id) => {
                 let message = format!("spillway: Unknown thread id: {id}: that session has ended");
                 self.spool.answer(encode_err(next, 1094, Some(b"HY000"), &message), false);
@@ -155,7 +142,7 @@ impl Relay {
 
     /// The client has ended its part in the middle of a response.
     fn on_turn_end(&mut self, sequence_id: u8) {
-        if let Route::Forward(Some(id)) | Route::Continue(id) = self.client.route {
+        if let Route::Forward(Some(id)) = self.client.route {
             self.spool.set_next_sequence_id(id, sequence_id.wrapping_add(1));
         }
     }
@@ -179,8 +166,8 @@ impl Relay {
             // Under CLIENT_QUERY_ATTRIBUTES: no attributes, in one set.
             let text = text.strip_prefix(&[0, 1]).unwrap_or(text);
             match lock_effect(text) {
-                LockEffect::Takes => self.holds_locks = true,
-                LockEffect::Releases => self.holds_locks = false,
+                LockEffect::Takes => self.kept.holds_locks = true,
+                LockEffect::Releases => self.kept.holds_locks = false,
                 LockEffect::None => {}
             }
         }

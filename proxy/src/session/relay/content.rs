@@ -1,7 +1,7 @@
 //! Commands that Spillway looks into before they go on: those that can be sent again, and those that are to reach the
 //! server in other words.
 
-use spillway_protocol::{Capabilities, ChangeUser, Command, ResponseForm, encode_packet, kill_target};
+use spillway_protocol::{Command, ResponseForm, encode_packet, kill_target};
 
 use super::super::backend::Setting;
 use super::super::client::Route;
@@ -17,7 +17,6 @@ impl Relay {
         }
         match command {
             Command::QUERY | Command::PROCESS_KILL => self.route_kill(command, form),
-            Command::CHANGE_USER if self.login.has_other_scramble => Some(self.route_change_user(form)),
             _ => None,
         }
     }
@@ -78,25 +77,6 @@ impl Relay {
     /// What stands before a COM_QUERY's text, and the text.
     fn split_query<'a>(&self, payload: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
         payload.split_at_checked(if self.login.has_query_attributes() { 3 } else { 1 })
-    }
-
-    /// The client would answer the scramble of its greeting, which this server does not know: it is asked anew.
-    fn route_change_user(&mut self, form: ResponseForm) -> Route {
-        let capabilities = self.login.capabilities;
-        if !capabilities.contains(Capabilities::PLUGIN_AUTH) {
-            return Route::RefuseUser;
-        }
-        let command =
-            self.client.whole_command().and_then(|payload| ChangeUser::parse(payload, capabilities));
-        let Some(command) = command else {
-            return Route::RefuseUser;
-        };
-        if self.continuity.as_ref().is_some_and(|continuity| continuity.user() != command.user()) {
-            return Route::RefuseUser;
-        }
-        self.wanted_defaults = Some((command.database().to_vec(), command.character_set()));
-        let payload = command.asking_for_switch();
-        self.send_instead(Command::CHANGE_USER, form, &payload)
     }
 
     fn send_instead(&mut self, command: Command, form: ResponseForm, payload: &[u8]) -> Route {

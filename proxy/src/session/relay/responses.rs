@@ -77,28 +77,24 @@ impl Relay {
         if let ResponseEnd::Status(Some(status)) = end {
             self.note_status(status);
         }
-        // A COM_CHANGE_USER that was refused has wiped the session as well; MariaDB lets it go on.
-        let succeeded = matches!(end, ResponseEnd::Status(_));
-        let wiped = match command {
-            Command::RESET_CONNECTION => succeeded,
-            Command::CHANGE_USER => true,
-            _ => false,
-        };
-        if wiped {
-            self.holds_locks = false;
-            self.on_wiped(command, succeeded);
+        if command == Command::RESET_CONNECTION && matches!(end, ResponseEnd::Status(_)) {
+            self.kept.holds_locks = false;
+            if let Some(continuity) = &mut self.continuity {
+                continuity.on_reset();
+            }
             self.send_session_init();
         }
     }
 
     pub(super) fn note_status(&mut self, status: StatusFlags) {
-        self.in_transaction = status.contains(StatusFlags::IN_TRANS);
+        self.kept.in_transaction = status.contains(StatusFlags::IN_TRANS);
         if let Some(continuity) = &mut self.continuity {
             continuity.check_status(status);
         }
     }
 
     fn on_own_response(&mut self, own: &OwnCommand, end: ResponseEnd, packets: &[u8]) {
+        self.may_end = false;
         match (own, end) {
             (OwnCommand::SessionInit(sql), ResponseEnd::Error(code)) => {
                 if self.is_refused_anew(sql, packets) {
@@ -154,7 +150,7 @@ impl Relay {
                     self.client.send(&packets);
                     self.spool.finish_front();
                     if is_last {
-                        self.told_errors += 1;
+                        self.kept.told_errors += 1;
                         self.closing = true;
                     }
                 }
@@ -181,7 +177,7 @@ impl Relay {
             // Inside a packet an ERR would be read as row data: only the end of the connection can tell.
             None => warn!("the client's connection is cut inside a packet of which a part was fed already"),
         }
-        self.told_errors += 1;
+        self.kept.told_errors += 1;
         self.closing = true;
     }
 }

@@ -121,7 +121,7 @@ impl Relay {
         let connection_id = reached.greeting.connection_id();
         self.told_id.set_real(connection_id);
         self.login.connection_id = connection_id;
-        self.backend = BackendHalf::new(reached.stream.stream, self.login.capabilities);
+        self.backend = BackendHalf::new(reached.stream, self.login.capabilities);
         if let Some(status) = status {
             self.note_status(status);
         }
@@ -195,13 +195,13 @@ impl Relay {
 
     /// Whether a session-init statement that was taken on the first connection is refused on a new one.
     pub(super) fn is_refused_anew(&mut self, sql: &str, packets: &[u8]) -> bool {
-        let known = self.refused_init.iter().any(|refused| refused == sql);
+        let known = self.kept.refused_init.iter().any(|refused| refused == sql);
         if matches!(self.link, Link::SettingUp(_)) && !known {
             self.not_as_before(refused(packets.get(HEADER_LEN..).unwrap_or_default()));
             return true;
         }
         if !known {
-            self.refused_init.push(sql.to_owned());
+            self.kept.refused_init.push(sql.to_owned());
         }
         false
     }
@@ -249,19 +249,6 @@ impl Relay {
             "the session goes on with a new connection"
         );
         self.link = Link::Up;
-    }
-
-    /// COM_CHANGE_USER or COM_RESET_CONNECTION has wiped the session.
-    pub(super) fn on_wiped(&mut self, command: Command, succeeded: bool) {
-        let defaults = self.wanted_defaults.take();
-        let Some(continuity) = &mut self.continuity else { return };
-        match defaults {
-            _ if command == Command::RESET_CONNECTION => continuity.on_reset(),
-            Some((database, character_set)) if succeeded => {
-                continuity.on_changed_user(&database, character_set);
-            }
-            _ => continuity.end(),
-        }
     }
 }
 
