@@ -372,7 +372,7 @@ fn parsec_is_passed_on() -> Result<()> {
         peer.receive()?;
         peer.switch("parsec", &scramble)?;
         ensure!(peer.receive()?.is_empty(), "the salt was not asked for");
-        peer.send(b"P\0012345678901234567")?;
+        peer.send(b"P\x00012345678901234567")?;
         ensure!(peer.receive()? == [9; 96], "no signature");
         peer.ok()
     })?;
@@ -381,7 +381,7 @@ fn parsec_is_passed_on() -> Result<()> {
     raw.write_packet(&wire::handshake_response(capability::USUAL, "anybody", &[7; 20], None))?;
     ensure!(raw.message()? == [&b"\xfeparsec\0"[..], &scramble].concat(), "the switch");
     raw.write_packet(b"")?;
-    ensure!(raw.message()? == b"P\0012345678901234567", "the salt");
+    ensure!(raw.message()? == b"P\x00012345678901234567", "the salt");
     raw.write_packet(&[9; 96])?;
     raw.end()?.ok()?;
     ensure!(server.failures().is_empty(), "{:?}", server.failures());

@@ -503,26 +503,6 @@ async fn a_reset_and_a_change_of_user_with_stored_credentials() -> Result<()> {
     Ok(())
 }
 
-/// A client takes a Unix socket for safe and would send its password in clear, on to the server's TCP connection.
-#[tokio::test]
-async fn a_change_of_user_does_not_give_the_password_away() -> Result<()> {
-    let file = credentials(USER, PASSWORD)?;
-    let dir = tempfile::tempdir()?;
-    let socket = dir.path().join("s");
-    let listen = format!("unix:{}", socket.display());
-    let spillway = Spillway::to(&server().tcp()).listen(&listen).options(&stored(&file)?).start()?;
-    let over_socket = OptsBuilder::default()
-        .socket(Some(socket.display().to_string()))
-        .user(Some(USER))
-        .pass(Some(PASSWORD));
-    let mut conn = Conn::new(over_socket).await?;
-    conn.query_drop("SET NAMES utf8mb4").await?;
-    let error = conn.change_user(ChangeUserOpts::default()).await.expect_err("a change of user");
-    ensure!(error.to_string().contains("1251"), "{error}");
-    drop(spillway);
-    Ok(())
-}
-
 #[test]
 fn mysqls_client_resets_a_session_with_stored_credentials() -> Result<()> {
     let file = credentials(USER, PASSWORD)?;
