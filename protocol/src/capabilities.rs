@@ -119,6 +119,9 @@ impl Capabilities {
             | Self::MARIADB_BULK_UNIT_RESULTS.0,
     );
 
+    /// The compressed protocol, by either algorithm. It ends at the proxy: each hop agrees to it by itself.
+    pub const COMPRESSION: Self = Self(Self::COMPRESS.0 | Self::ZSTD_COMPRESSION_ALGORITHM.0);
+
     /// Bits that a client sets of its own accord, offered or not, and that change neither the layout of a packet nor
     /// the order of packets. [`LONG_PASSWORD`](Self::LONG_PASSWORD) above all: to clear it would tell a MariaDB
     /// server that the filler holds extended capabilities.
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn compression_and_tls_are_not_offered() {
+    fn compression_and_tls_do_not_go_through() {
         for flag in [Capabilities::COMPRESS, Capabilities::SSL, Capabilities::ZSTD_COMPRESSION_ALGORITHM] {
             assert!(!Capabilities::UNDERSTOOD.contains(flag), "{flag:?}");
         }

@@ -8,6 +8,8 @@
 //!  server bytes ───────────────────────────► ResponseTracker ──► End, LocalInfile, UnsolicitedError
 //! ```
 //!
+//! Where a side speaks the compressed protocol, its bytes go through a [`Decompressor`] and a [`Compressor`] first.
+//!
 //! Nothing is copied and nothing allocated per packet: the caller keeps its buffers and passes on what was consumed.
 //!
 //! ```
@@ -44,7 +46,9 @@ mod capabilities;
 mod certificate_proof;
 mod change_user;
 mod command;
+mod compression;
 mod handshake;
+mod numbering;
 mod packet;
 mod request;
 mod response;
@@ -59,7 +63,9 @@ pub use capabilities::Capabilities;
 pub use certificate_proof::prove_certificate;
 pub use change_user::ChangeUser;
 pub use command::{Command, ResponseForm};
+pub use compression::{Compression, CompressionError, Compressor, Decompressor, Inflated};
 pub use handshake::{Greeting, HandshakeError, HandshakeResponse, is_ssl_request};
+pub use numbering::PacketNumberer;
 pub use packet::{HEADER_LEN, LogicalPacket, MAX_PAYLOAD_LEN, PacketHeader, PacketScanner, encode_packet};
 pub use request::{RequestEvent, RequestReader, RequestStep, WHOLE_COMMAND_LEN, whole_command};
 pub use response::{ResponseEnd, ResponseError, ResponseEvent, ResponseStep, ResponseTracker};

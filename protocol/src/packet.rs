@@ -89,6 +89,35 @@ impl PacketScanner {
         (at, None)
     }
 
+    /// As [`scan`](Self::scan), and gives each piece the sequence id `next`, which counts on.
+    pub(crate) fn scan_numbering(
+        &mut self,
+        input: &mut [u8],
+        next: &mut u8,
+    ) -> (usize, Option<LogicalPacket>) {
+        if self.prefix_len > 0 && self.is_at_boundary() {
+            self.prefix_len = 0;
+        }
+        let mut at = 0;
+        while at < input.len() {
+            if self.header_len < HEADER_LEN {
+                at += self.take_header(&input[at..]);
+                if self.header_len == HEADER_LEN {
+                    // The id is a header's last byte.
+                    input[at - 1] = *next;
+                    self.header[HEADER_LEN - 1] = *next;
+                    *next = next.wrapping_add(1);
+                }
+            } else {
+                at += self.take_payload(&input[at..]);
+            }
+            if let Some(packet) = self.take_end() {
+                return (at, Some(packet));
+            }
+        }
+        (at, None)
+    }
+
     /// The first payload bytes of the packet under way or, right after its end, of the last one: at most 32.
     pub fn prefix(&self) -> &[u8] {
         &self.prefix[..self.prefix_len]

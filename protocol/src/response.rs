@@ -25,6 +25,8 @@ pub struct ResponseTracker {
     deprecate_eof: bool,
     /// The column count is followed by a byte that says whether definitions follow.
     metadata_flag: bool,
+    /// The server's sequence ids can be checked.
+    is_numbered: bool,
     /// COM_STMT_PREPARE_OK ends with such a byte (MySQL only).
     prepare_metadata_flag: bool,
     /// Forms of the responses to come, the one under way first.
@@ -129,6 +131,7 @@ impl ResponseTracker {
             deprecate_eof: capabilities.contains(Capabilities::DEPRECATE_EOF),
             metadata_flag: optional_metadata || capabilities.contains(Capabilities::MARIADB_CACHE_METADATA),
             prepare_metadata_flag: optional_metadata,
+            is_numbered: true,
             expected: VecDeque::new(),
             phase: Phase::First,
             scanner: PacketScanner::default(),
@@ -136,6 +139,14 @@ impl ResponseTracker {
             last_sequence_id: 0,
             rows: 0,
         }
+    }
+
+    /// The same for a server that speaks the compressed protocol, in which the sequence ids of the packets inside jump.
+    /// They are not checked then, and [`last_sequence_id`](Self::last_sequence_id) is of no use.
+    #[must_use]
+    pub const fn without_sequence_ids(mut self) -> Self {
+        self.is_numbered = false;
+        self
     }
 
     /// A command was sent that is answered in this form. [`ResponseForm::None`] is not recorded, nor is
@@ -188,7 +199,9 @@ impl ResponseTracker {
             let event = self.on_packet(packet)?;
             self.last_sequence_id = packet.last_sequence_id;
             self.next_sequence_id = match (event, self.expected.front()) {
-                (None, Some(form)) if form.is_one_way() => Some(packet.last_sequence_id.wrapping_add(1)),
+                (None, Some(form)) if self.is_numbered && form.is_one_way() => {
+                    Some(packet.last_sequence_id.wrapping_add(1))
+                }
                 _ => None,
             };
             if event.is_some() {

@@ -21,9 +21,10 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use spillway_protocol::{Capabilities, ERR_HEADER, Greeting};
+use spillway_protocol::{Capabilities, Compression, ERR_HEADER, Greeting};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
+use tracing::warn;
 
 use crate::endpoint::Endpoint;
 use crate::packet_stream::{HandshakePacket, PacketStream};
@@ -78,6 +79,13 @@ pub(crate) struct Reached {
     pub(crate) hop: Capabilities,
 }
 
+impl Reached {
+    /// The server has said OK: from now on both sides speak the compressed protocol, if they have agreed to.
+    pub(crate) fn enter_command_phase(&mut self) {
+        self.stream.begin_compression(Compression::agreed(self.hop));
+    }
+}
+
 /// Why no server was reached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReachError {
@@ -99,6 +107,7 @@ pub(crate) struct Upstreams {
     proxy_protocol: bool,
     /// What may be done with passwords on the way to them.
     pub(crate) secrecy: Secrecy,
+    compression: Option<Compression>,
     resolver: Resolver,
     /// Which of `endpoints` has let somebody in last: the first to be tried.
     preferred: AtomicUsize,
@@ -111,9 +120,10 @@ impl Upstreams {
         tls: UpstreamTls,
         secrecy: Secrecy,
         proxy_protocol: bool,
+        compression: Option<Compression>,
     ) -> Self {
         let (resolver, preferred) = (Resolver::default(), AtomicUsize::new(0));
-        Self { endpoints, limits, tls, secrecy, proxy_protocol, resolver, preferred }
+        Self { endpoints, limits, tls, secrecy, proxy_protocol, compression, resolver, preferred }
     }
 
     /// Reads the files of TLS again.
@@ -289,7 +299,20 @@ impl Upstreams {
             let what = "its version or capabilities are not those that the client was told";
             return Err(failed(Phase::Greeting, server, Cause::Unfit(what)));
         }
-        Ok(Reached { stream, greeting, server, hop: Capabilities::default() })
+        let hop = self.compression_with(&server, &greeting);
+        Ok(Reached { stream, greeting, server, hop })
+    }
+
+    /// The flag of the compression that is wanted, if the server offers it. Compression is a matter of speed, so its
+    /// lack is no reason to have no session.
+    fn compression_with(&self, server: &Server, greeting: &Greeting) -> Capabilities {
+        let Some(wanted) = self.compression else { return Capabilities::default() };
+        if !greeting.capabilities().contains(wanted.capability()) {
+            let wanted = wanted.name();
+            warn!(%server, wanted, "the server does not offer this compression; going on without");
+            return Capabilities::default();
+        }
+        wanted.capability()
     }
 }
 

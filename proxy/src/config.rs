@@ -17,7 +17,11 @@ use std::time::Duration;
 pub use crate::backend::limits::Limits;
 pub use error::ConfigError;
 pub use secret::Secret;
-pub use settings::{AuthMode, ClientCertMode, ClientTlsMode, Settings, TlsVersion, UpstreamTlsMode};
+pub use settings::{
+    AuthMode, ClientCertMode, ClientTlsMode, Settings, TlsVersion, UpstreamCompression, UpstreamTlsMode,
+};
+
+use spillway_protocol::Compression;
 
 use crate::backend::Upstreams;
 use crate::credentials::{Auth, Credentials};
@@ -168,6 +172,11 @@ impl Settings {
         let min_free = self.spool_min_free.map_or(1 << 30, |Size(min_free)| min_free);
         let session_init = self.session_init.clone().unwrap_or_else(|| vec![DEFAULT_SESSION_INIT.to_owned()]);
         let proxy_protocol = self.upstream_proxy_protocol.unwrap_or(false);
+        let compression = match self.upstream_compression {
+            None | Some(UpstreamCompression::Off) => None,
+            Some(UpstreamCompression::Zlib) => Some(Compression::Zlib),
+            Some(UpstreamCompression::Zstd) => Some(Compression::ZSTD),
+        };
         Ok(Proxy {
             upstreams: Arc::new(Upstreams::new(
                 upstreams,
@@ -175,6 +184,7 @@ impl Settings {
                 self.upstream_tls()?,
                 self.secrecy()?,
                 proxy_protocol,
+                compression,
             )),
             auth,
             client_tls: self.client_tls()?,

@@ -11,6 +11,7 @@
 
 mod backend;
 mod client_address;
+mod compressed;
 pub mod config;
 mod connection_ids;
 pub mod credentials;

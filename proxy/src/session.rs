@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use spillway_protocol::Compression;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -116,6 +117,8 @@ impl Proxy {
             server = %parts.told.upstream,
             version = parts.login.server_version,
             server_connection = parts.login.connection_id,
+            compression = parts.login.client_compression.map_or("off", Compression::name),
+            server_compression = parts.login.server_compression.map_or("off", Compression::name),
             "session started"
         );
         let (may_want_proof, identity) = (applicant.may_want_proof(), applicant.identity());
@@ -196,9 +199,10 @@ impl Proxy {
                 stored::log_in(applicant, &self.upstreams, &mut attempts, profile, ids, credentials).await?
             }
         };
-        if !ready.backend.ahead.is_empty() {
-            return Err(Refusal::BytesBehindLogin(ready.backend.ahead.len()));
+        if ready.backend.unread() > 0 {
+            return Err(Refusal::BytesBehindLogin(ready.backend.unread()));
         }
+        applicant.packets.begin_compression(ready.login.client_compression);
         attempts.succeeded(&ready.server);
         self.upstreams.prefer(&ready.server);
         let continuity = self.continuity(&ready, from.ends);

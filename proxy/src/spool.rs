@@ -180,6 +180,18 @@ impl Spool {
         }
     }
 
+    /// The same, to be changed: not in length.
+    pub(crate) fn unparsed_mut(&mut self) -> &mut [u8] {
+        match self.blocks.back_mut() {
+            Some(Block { state: BlockState::Loaded(buffer), .. }) => {
+                let payload = buffer.payload_mut();
+                let at = payload.len() - self.unparsed;
+                &mut payload[at..]
+            }
+            _ => &mut [],
+        }
+    }
+
     /// Opens a response behind those that are open, in the client's order. Its first packet has this sequence id.
     pub(crate) fn open(&mut self, first_sequence_id: u8) -> ResponseId {
         self.responses.push_back(Response::new(first_sequence_id));

@@ -1,7 +1,7 @@
 /* What only the client library in C does: server-side cursors, prepare and execute sent in one go (with the statement
  * id -1), bulk execution, and several results of a prepared CALL.
  *
- * cursor HOST PORT USER PASSWORD
+ * cursor HOST PORT USER PASSWORD [compress]
  * prints what it got, for comparison of a direct run with one through the proxy. Uses the database `test`. */
 #include <mysql.h>
 #include <stdio.h>
@@ -172,11 +172,14 @@ static void call(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) {
-        fprintf(stderr, "usage: cursor HOST PORT USER PASSWORD\n");
+    int compress = argc == 6 && strcmp(argv[5], "compress") == 0;
+    if (argc != 5 && !compress) {
+        fprintf(stderr, "usage: cursor HOST PORT USER PASSWORD [compress]\n");
         return 2;
     }
     mysql = mysql_init(NULL);
+    if (mysql && compress)
+        mysql_options(mysql, MYSQL_OPT_COMPRESS, NULL);
     unsigned port = (unsigned) strtoul(argv[2], NULL, 10);
     if (!mysql || !mysql_real_connect(mysql, argv[1], argv[3], argv[4], "test", port, NULL, 0))
         fail("connect", mysql_errno(mysql), mysql_error(mysql));

@@ -13,7 +13,7 @@
 //! - [`Dns`]: a name server that fails, is late or is dead;
 //! - [`Netns`]: a network of its own for a server, which then sees its clients come from another host;
 //! - [`Scripted`]: a server that says what a test has it say;
-//! - [`Raw`]: a client that speaks the protocol by hand, for what no library offers;
+//! - [`Raw`]: a client that speaks the protocol by hand, for what no library offers, compressed ([`packed`]) or not;
 //! - [`drivers`]: programs in Python and JavaScript;
 //! - [`matrix`]: every server with every client in every way;
 //! - [`data`]: the tables to dump.
@@ -39,6 +39,7 @@ pub mod matrix;
 pub mod mounts;
 pub mod mysql9;
 pub mod netns;
+pub mod packed;
 pub mod process;
 pub mod raw;
 pub mod run;

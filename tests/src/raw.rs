@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
 
+use crate::packed::{Algorithm, Packed};
 use crate::server::{PASSWORD, USER};
 use crate::wire::{self, ErrPacket, Greeting, Reader, capability, command};
 
@@ -20,6 +21,9 @@ pub struct Raw {
     sequence: u8,
     capabilities: u32,
     greeting: Greeting,
+    /// The compressed protocol, from the end of the login on.
+    packed: Option<Packed>,
+    any_number: bool,
     /// Bytes read off the network so far.
     pub received: u64,
 }
@@ -75,6 +79,27 @@ impl Raw {
         Self::login_with(address, capability::USUAL, Some("test"))
     }
 
+    /// Connects and logs in with the tests' account, and speaks the compressed protocol from then on.
+    pub fn login_packed(address: SocketAddr, algorithm: Algorithm) -> Result<Self> {
+        let mut raw = Self::connect(address)?;
+        raw.log_in_packed(algorithm, wire::NATIVE, USER, PASSWORD)?;
+        Ok(raw)
+    }
+
+    /// As [`Raw::log_in`] for a login that succeeds; goes over to the compressed protocol.
+    pub fn log_in_packed(
+        &mut self,
+        algorithm: Algorithm,
+        plugin: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<()> {
+        self.capabilities |= algorithm.capability();
+        self.log_in(plugin, user, password, Some("test"))?.ok().context("login")?;
+        self.packed = Some(Packed::new(algorithm));
+        Ok(())
+    }
+
     /// Connects and logs in with just these capabilities.
     pub fn login_with(address: SocketAddr, capabilities: u32, database: Option<&str>) -> Result<Self> {
         let mut raw = Self::connect(address)?;
@@ -96,7 +121,10 @@ impl Raw {
             self.capabilities |= capability::CONNECT_WITH_DB;
         }
         let scramble = wire::native_scramble(password, &self.greeting.salt);
-        let response = wire::handshake_response_of(plugin, self.capabilities, user, &scramble, database);
+        let mut response = wire::handshake_response_of(plugin, self.capabilities, user, &scramble, database);
+        if self.capabilities & capability::ZSTD_COMPRESSION_ALGORITHM != 0 {
+            response.push(3);
+        }
         self.write_packet(&response)?;
         self.end_of_login(password)
     }
@@ -142,6 +170,8 @@ impl Raw {
                 salt: Vec::new(),
                 plugin: String::new(),
             },
+            packed: None,
+            any_number: false,
             received: 0,
         };
         let payload = raw.message().context("the greeting")?;
@@ -170,6 +200,9 @@ impl Raw {
     /// Sends a command and reads nothing.
     pub fn send(&mut self, command: u8, body: &[u8]) -> Result<()> {
         self.sequence = 0;
+        if let Some(packed) = &mut self.packed {
+            packed.next = 0;
+        }
         let mut payload = Vec::with_capacity(body.len() + 1);
         payload.push(command);
         payload.extend_from_slice(body);
@@ -190,24 +223,65 @@ impl Raw {
             let mut packet = u32::try_from(piece.len())?.to_le_bytes()[..3].to_vec();
             packet.push(self.sequence);
             packet.extend_from_slice(piece);
-            self.stream.write_all(&packet).context("sending a packet")?;
+            self.write_bytes(&packet)?;
             self.sequence = self.sequence.wrapping_add(1);
             if piece.len() < LONGEST_PIECE {
-                return Ok(());
+                break;
             }
             rest = after;
         }
+        if let Some(packed) = &self.packed {
+            // As libmysql does when it has flushed a command.
+            self.sequence = packed.next;
+        }
+        Ok(())
+    }
+
+    /// Sends bytes of the protocol as they are, compressed where that is spoken.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.packed {
+            Some(packed) => self.stream.write_all(&packed.pack(bytes)?),
+            None => self.stream.write_all(bytes),
+        }
+        .context("sending a packet")
+    }
+
+    /// Compressed packets read so far.
+    pub fn packed_received(&self) -> usize {
+        self.packed.as_ref().map_or(0, |packed| packed.received)
     }
 
     /// Expects the answer to another command: for a client that has sent several before it reads.
     pub fn restart_sequence(&mut self) {
         self.sequence = 1;
+        if let Some(packed) = &mut self.packed {
+            packed.next = 1;
+        }
+    }
+
+    /// The next packet may have any number, and so may the compressed packet that it is in.
+    pub fn take_any_number(&mut self) {
+        self.any_number = true;
+    }
+
+    /// Expects the next packet to have this number.
+    pub fn set_sequence(&mut self, sequence: u8) {
+        self.sequence = sequence;
     }
 
     /// The payload of the next packet, as it is on the wire (one piece).
     pub fn packet(&mut self) -> Result<Vec<u8>> {
         let header = self.bytes(4)?;
         let length = Reader(&header).int(3)?;
+        if let Some(packed) = &self.packed
+            && header[3] == packed.next.wrapping_sub(1)
+        {
+            // The server has flushed a result, and goes on with the number of the compressed packet.
+            self.sequence = header[3];
+        }
+        if std::mem::take(&mut self.any_number) {
+            self.sequence = header[3];
+        }
         ensure!(
             header[3] == self.sequence,
             "packet out of order: number {} where {} was due",
@@ -362,6 +436,13 @@ impl Raw {
             if taken.len() == count {
                 return Ok(taken);
             }
+            if let (true, Some(packed)) = (self.any_number, &mut self.packed) {
+                packed.take_any_number();
+            }
+            if let Some(plain) = self.packed.as_mut().map(Packed::unpack).transpose()?.flatten() {
+                (self.buffer, self.start) = (plain, 0);
+                continue;
+            }
             self.buffer.resize(READ_SIZE, 0);
             self.start = 0;
             let size = self.stream.read(&mut self.buffer);
@@ -370,6 +451,10 @@ impl Raw {
             self.received += u64::try_from(size)?;
             if size == 0 {
                 bail!("the peer closed in the middle of a packet, or where one was due");
+            }
+            if let Some(packed) = &mut self.packed {
+                packed.push(&self.buffer);
+                self.buffer.clear();
             }
         }
     }

@@ -34,6 +34,10 @@ pub mod capability {
     pub const PS_MULTI_RESULTS: u32 = 1 << 18;
     /// The login names a plugin.
     pub const PLUGIN_AUTH: u32 = 1 << 19;
+    /// The compressed protocol, by zlib.
+    pub const COMPRESS: u32 = 1 << 5;
+    /// The compressed protocol, by zstd.
+    pub const ZSTD_COMPRESSION_ALGORITHM: u32 = 1 << 26;
     /// OK packets tell of changes of the session's state.
     pub const SESSION_TRACK: u32 = 1 << 23;
     /// No EOF packet between columns and rows, and an OK after the rows.

@@ -193,14 +193,17 @@ fn a_wrong_password_is_told_as_the_server_tells_it() -> Result<()> {
 }
 
 #[test]
-fn the_greeting_offers_no_tls_and_no_compression_yet() -> Result<()> {
+fn the_greeting_offers_no_tls_without_a_certificate_and_both_compressions() -> Result<()> {
     let spillway = Spillway::to(&server().tcp()).start()?;
     let direct = Raw::connect(server().address())?;
     let through = Raw::connect(spillway.address()?)?;
     let (direct, through) = (direct.greeting(), through.greeting());
     ensure!(direct.version == through.version && direct.plugin == through.plugin, "{through:?}");
-    ensure!(through.capabilities & !direct.capabilities == 0, "bits that the server has not: {through:?}");
-    ensure!(through.capabilities & (capability::SSL | 0x20) == 0, "TLS or compression: {through:?}");
+    let both = capability::COMPRESS | capability::ZSTD_COMPRESSION_ALGORITHM;
+    ensure!(through.capabilities & both == both, "no compression: {through:?}");
+    let more = through.capabilities & !(direct.capabilities | both);
+    ensure!(more == 0, "bits that the server has not: {through:?}");
+    ensure!(through.capabilities & capability::SSL == 0, "TLS: {through:?}");
     for bit in [
         capability::FOUND_ROWS,
         capability::LOCAL_FILES,

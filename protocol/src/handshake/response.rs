@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 use super::HandshakeError;
 use super::fields::{Fields, put_behind_lenenc_length, put_nul_terminated};
 use crate::capabilities::Capabilities;
+use crate::compression::DEFAULT_ZSTD_LEVEL;
 
 /// The client's answer to the greeting: HandshakeResponse41.
 ///
@@ -13,6 +14,8 @@ use crate::capabilities::Capabilities;
 /// 4  max packet size    n   user, NUL                           n  plugin name, NUL  (CLIENT_PLUGIN_AUTH)
 /// 1  character set      n   auth response; its length is        n  attributes behind their length
 /// 19 filler                 length-encoded, one byte or NUL        (CLIENT_CONNECT_ATTRS)
+///                                                               1  level
+///                                                                  (CLIENT_ZSTD_COMPRESSION_ALGORITHM)
 /// ```
 ///
 /// Has no `Debug`: it carries the answer to the scramble.
@@ -24,6 +27,7 @@ pub struct HandshakeResponse {
     database: Vec<u8>,
     plugin: Vec<u8>,
     attributes: Vec<u8>,
+    zstd_level: Option<u8>,
 }
 
 /// Whether a payload is an SSLRequest: a [`HandshakeResponse`] that ends before the user, with CLIENT_SSL. What follows
@@ -73,6 +77,7 @@ impl HandshakeResponse {
         } else {
             &[]
         };
+        let zstd_level = fields.0.first().filter(|_| has(Capabilities::ZSTD_COMPRESSION_ALGORITHM)).copied();
         Ok(Self {
             fixed,
             user: user.to_vec(),
@@ -80,6 +85,7 @@ impl HandshakeResponse {
             database: database.to_vec(),
             plugin: plugin.to_vec(),
             attributes: attributes.to_vec(),
+            zstd_level,
         })
     }
 
@@ -96,6 +102,7 @@ impl HandshakeResponse {
             database: Vec::new(),
             plugin: Vec::new(),
             attributes: Vec::new(),
+            zstd_level: None,
         }
     }
 
@@ -141,7 +148,13 @@ impl HandshakeResponse {
         self.answering(capabilities, &self.plugin, &self.auth_response)
     }
 
-    /// The payload with these capabilities and another answer to the scramble, otherwise unchanged.
+    /// The level of zstd that the client asks for, as it came.
+    pub const fn zstd_level(&self) -> Option<u8> {
+        self.zstd_level
+    }
+
+    /// The payload with these capabilities and another answer to the scramble, otherwise unchanged, but for the level of
+    /// zstd: that is the sender's own affair, and its default.
     pub fn answering(
         &self,
         capabilities: Capabilities,
@@ -173,6 +186,9 @@ impl HandshakeResponse {
         }
         if has(Capabilities::CONNECT_ATTRS) {
             put_behind_lenenc_length(&mut payload, &self.attributes);
+        }
+        if has(Capabilities::ZSTD_COMPRESSION_ALGORITHM) {
+            payload.push(DEFAULT_ZSTD_LEVEL);
         }
         payload
     }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::capabilities::Capabilities;
+use crate::compression::Compression;
 
 /// Captured from MariaDB 10.11 (Debian): capabilities 0xf7fe (lower), 0x81ff (upper), extended 0x1f.
 const MARIADB_GREETING: &[u8] = b"\x0a5.5.5-10.11.19-MariaDB-0+deb12u1\x00\x1f\x00\x00\x00\x5d\x24\x2d\x5a\x7a\x2c\x49\x55\x00\xfe\xf7\x2d\x02\x00\xff\x81\x15\x00\x00\x00\x00\x00\x00\x1f\x00\x00\x00\x3e\x5e\x60\x43\x39\x6b\x48\x2f\x4f\x4a\x3c\x77\x00mysql_native_password\x00";
@@ -84,6 +85,25 @@ fn masked_bits_take_their_fields_along() {
     let expected = response(BASE | Capabilities::CONNECT_WITH_DB);
     assert!(expected.windows(5).any(|window| window == b"shop\0"));
     assert!(masked.masked(Capabilities(u64::MAX)).windows(5).any(|window| window == b"shop\0"));
+}
+
+#[test]
+fn what_a_client_asks_for_in_compression() {
+    let asked = |capabilities: Capabilities, end: &[u8]| {
+        let payload = [response(BASE | capabilities), end.to_vec()].concat();
+        Compression::asked_for(&HandshakeResponse::parse(&payload).unwrap())
+    };
+    let (zlib, zstd) = (Capabilities::COMPRESS, Capabilities::ZSTD_COMPRESSION_ALGORITHM);
+    assert_eq!(asked(Capabilities::FOUND_ROWS, b"\x05"), None);
+    assert_eq!(asked(zlib, b""), Some(Compression::Zlib));
+    assert_eq!(asked(zlib | zstd, b"\x05"), Some(Compression::Zlib));
+    for (end, level) in [(&b""[..], 3), (b"\x00", 1), (b"\x01", 1), (b"\x16", 22), (b"\xff", 22)] {
+        assert_eq!(asked(zstd, end), Some(Compression::Zstd { level }), "{end:?}");
+    }
+    // Towards the server it is Spillway's own wish.
+    let parsed = HandshakeResponse::parse(&[response(BASE | zstd), vec![19]].concat()).unwrap();
+    let expected = [response(BASE | zstd), vec![3]].concat();
+    assert_eq!(*parsed.with_capabilities(BASE | zstd), expected);
 }
 
 #[test]

@@ -273,6 +273,22 @@ fn result_set(lens: &[usize], deprecate_eof: bool) -> Vec<u8> {
     response(&payloads)
 }
 
+#[test]
+fn jumping_sequence_ids_are_taken_in_the_compressed_protocol() {
+    let packets = [(1, &b"\x01"[..]), (2, DEFINITION), (3, EOF), (4, b"\x01a"), (5, EOF_MORE), (2, OK)];
+    let stream: Vec<u8> = packets.iter().flat_map(|(id, payload)| encode_packet(*id, payload)).collect();
+    let mut plain = ResponseTracker::new(CLASSIC);
+    plain.expect(ResponseForm::Query);
+    let gap = ResponseError::SequenceGap { expected: 6, got: 2 };
+    assert_eq!(drive(&mut plain, [&stream]), Err(gap));
+    for size in [1, 5, stream.len()] {
+        let mut tracker = ResponseTracker::new(CLASSIC).without_sequence_ids();
+        tracker.expect(ResponseForm::Query);
+        let events = drive(&mut tracker, stream.chunks(size)).unwrap();
+        assert_eq!(events, [(stream.len(), ResponseEvent::End(status(2)))]);
+    }
+}
+
 proptest! {
     #[test]
     fn any_split_into_chunks_gives_the_same_events(

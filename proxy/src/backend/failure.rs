@@ -122,7 +122,9 @@ impl Cause {
             Self::Told { .. } => "error_packet",
             Self::Tls(_) => "tls",
             Self::Unfit(_) => "unfit",
-            Self::Lost(PacketIoError::TooLong { .. }) | Self::Nonsense(_) | Self::Unexpected => "protocol",
+            Self::Lost(PacketIoError::TooLong { .. } | PacketIoError::Compression(_))
+            | Self::Nonsense(_)
+            | Self::Unexpected => "protocol",
         }
     }
 }

@@ -79,7 +79,11 @@ pub(crate) async fn log_in(
     let failed = |server, cause| Err(LoginError::Lost(AttemptError { phase: Phase::Auth, server, cause }));
     match ended {
         Err(cause) => failed(server, cause),
-        Ok(End::Ok(payload)) => Ok((Reached { stream, greeting, server, hop }, payload)),
+        Ok(End::Ok(payload)) => {
+            let mut reached = Reached { stream, greeting, server, hop };
+            reached.enter_command_phase();
+            Ok((reached, payload))
+        }
         Ok(End::Refused(LoginRefused::Told { cause, payload })) if passes(&payload) => failed(server, cause),
         Ok(End::Refused(refused)) => Err(LoginError::Refused(refused)),
     }

@@ -36,7 +36,7 @@ impl Upstreams {
                 return Err(failed(reached.server, failure.into()));
             }
         };
-        let request = response.ssl_request(capabilities | Capabilities::SSL);
+        let request = response.ssl_request(capabilities | reached.hop | Capabilities::SSL);
         let name = reached.server.tls_name();
         let begun = async {
             reached.stream.ask(&request).await?;

@@ -61,6 +61,7 @@ impl Settings {
             upstream_server_public_key: self.upstream_server_public_key.or(file.upstream_server_public_key),
             get_server_public_key: self.get_server_public_key.or(file.get_server_public_key),
             allow_cleartext: self.allow_cleartext.or(file.allow_cleartext),
+            upstream_compression: self.upstream_compression.or(file.upstream_compression),
             session_init: self.session_init.or(file.session_init),
             shutdown_grace: self.shutdown_grace.or(file.shutdown_grace),
             allow_socket_upstream: self.allow_socket_upstream.or(file.allow_socket_upstream),

@@ -135,6 +135,11 @@ pub struct Settings {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_ALLOW_CLEARTEXT")]
     pub allow_cleartext: Option<bool>,
 
+    /// Compression towards the server: off, zlib, or zstd (MySQL's servers only), if the server offers it
+    /// [default: off]
+    #[arg(long, value_name = "MODE", env = "SPILLWAY_UPSTREAM_COMPRESSION", hide_possible_values = true)]
+    pub upstream_compression: Option<UpstreamCompression>,
+
     /// How long a client may wait for its login, all attempts to reach the server together [default: 60s]
     #[arg(long, value_name = "TIME", env = "SPILLWAY_HANDSHAKE_TIMEOUT")]
     pub handshake_timeout: Option<Span>,
@@ -236,6 +241,18 @@ pub enum UpstreamTlsMode {
     VerifyCa,
     /// The same, and the certificate must be for the name by which the server is reached.
     VerifyIdentity,
+}
+
+/// Compression towards the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamCompression {
+    /// None.
+    Off,
+    /// By zlib.
+    Zlib,
+    /// By zstd.
+    Zstd,
 }
 
 /// Versions of TLS.

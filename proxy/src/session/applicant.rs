@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use spillway_protocol::{Capabilities, HandshakeResponse, encode_err, encode_packet, is_ssl_request};
-use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout};
 
 use super::refusal::Refusal;
@@ -41,7 +40,7 @@ impl Applicant {
     /// What the client is offered in the name of a server that has these capabilities.
     pub(crate) fn offer(&self, server: Capabilities) -> Capabilities {
         let tls = if self.tls.is_some() { Capabilities::SSL } else { Capabilities::default() };
-        (server & Capabilities::UNDERSTOOD) | tls
+        (server & Capabilities::UNDERSTOOD) | Capabilities::COMPRESSION | tls
     }
 
     /// One that has a session already, and logs in anew.
@@ -158,10 +157,6 @@ impl Applicant {
                 encode_err(self.packets.next_sequence_id(), code, sqlstate, &message)
             }
         };
-        let told = async {
-            self.packets.stream.write_all(&packet).await?;
-            self.packets.stream.flush().await
-        };
-        let _ = timeout(TELL_TIMEOUT, told).await;
+        let _ = timeout(TELL_TIMEOUT, self.packets.write_encoded(packet)).await;
     }
 }

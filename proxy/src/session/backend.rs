@@ -2,8 +2,9 @@
 //!
 //! What the client asked and what the proxy asks for itself go through the same stream; [`Pending`] keeps them apart.
 
+mod compression;
+
 use std::collections::VecDeque;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -15,9 +16,11 @@ use spillway_protocol::{
 use tokio::io::AsyncWrite;
 
 use super::continuity::Keeps;
+use super::loss::Loss;
 use crate::packet_stream::PacketStream;
 use crate::spool::{ResponseId, Spool};
 use crate::stream::Stream;
+use compression::BackendCompression;
 
 /// Bytes of commands that wait to be written before no more are taken from the client. What goes beyond memory waits
 /// in the client's own socket.
@@ -101,7 +104,10 @@ pub(crate) struct BackendHalf {
     /// The text of a COM_QUERY stands behind a count of attributes (0) and of their sets (1).
     query_attributes: bool,
     outbox: BytesMut,
+    compression: Option<BackendCompression>,
     pending: VecDeque<Pending>,
+    /// Sequence id of the server's last packet, as the client sees it.
+    last_sequence_id: u8,
     /// Bytes of the response to an own command, or of an unsolicited packet.
     own_response: Vec<u8>,
     /// The stream may hold back what was written.
@@ -113,14 +119,18 @@ pub(crate) struct BackendHalf {
 }
 
 impl BackendHalf {
-    /// Nothing may have been read behind the login's last packet.
+    /// Goes on behind the login, of which nothing was left unread.
     pub(crate) fn new(packets: PacketStream, capabilities: Capabilities) -> Self {
+        let PacketStream { stream, compression, .. } = packets;
+        let tracker = ResponseTracker::new(capabilities);
         Self {
-            stream: Some(packets.stream),
-            tracker: ResponseTracker::new(capabilities),
+            stream: Some(stream),
+            tracker: if compression.is_some() { tracker.without_sequence_ids() } else { tracker },
             query_attributes: capabilities.contains(Capabilities::QUERY_ATTRIBUTES),
             outbox: BytesMut::new(),
+            compression: compression.map(BackendCompression::new),
             pending: VecDeque::new(),
+            last_sequence_id: 0,
             own_response: Vec::new(),
             unflushed: false,
             writable: true,
@@ -130,28 +140,67 @@ impl BackendHalf {
 
     /// The idle connection, for another exchange. None if it was given up.
     pub(crate) fn take_packets(&mut self) -> Option<PacketStream> {
-        self.stream.take().map(PacketStream::new)
+        let compression = self.compression.take().map(|compression| compression.link);
+        self.stream.take().map(|stream| PacketStream::in_use(stream, Vec::new(), compression))
     }
 
     /// Announces a command of the client's whose bytes follow by [`forward`](Self::forward).
     pub(crate) fn begin(&mut self, command: Command, form: ResponseForm, id: ResponseId) {
-        self.tracker.expect(form);
+        self.expect(Some(form));
         self.pending.push_back(Pending::Client { id, command });
+    }
+
+    /// The same for a command that has no response.
+    pub(crate) fn begin_unanswered(&mut self) {
+        self.expect(None);
+    }
+
+    /// A command follows, which is answered in this form.
+    fn expect(&mut self, form: Option<ResponseForm>) {
+        let form = form.filter(|form| *form != ResponseForm::None);
+        if let Some(compression) = &mut self.compression {
+            compression.begin_command(form.is_some(), &mut self.outbox);
+        }
+        if let Some(form) = form {
+            self.tracker.expect(form);
+        }
+    }
+
+    /// The command that was announced last is complete. Its response begins with this sequence id.
+    pub(crate) fn end_command(&mut self, next_sequence_id: u8) {
+        if let Some(compression) = &mut self.compression {
+            compression.end_command(next_sequence_id);
+        }
+    }
+
+    /// The client has its turn in the middle of a response: what it sends begins with this sequence id.
+    pub(crate) fn begin_turn(&mut self) -> u8 {
+        if let Some(compression) = &mut self.compression {
+            compression.begin_turn();
+        }
+        self.last_sequence_id.wrapping_add(1)
+    }
+
+    /// The client has had its turn: the server's next packet has this sequence id.
+    pub(crate) fn end_turn(&mut self, next_sequence_id: u8) {
+        if let Some(compression) = &mut self.compression {
+            compression.end_turn(next_sequence_id);
+        }
     }
 
     /// Bytes of the client's, to be sent on unchanged.
     pub(crate) fn forward(&mut self, bytes: &[u8]) {
-        if self.writable {
-            self.outbox.extend_from_slice(bytes);
+        match &mut self.compression {
+            _ if !self.writable => {}
+            Some(compression) => compression.stage(bytes),
+            None => self.outbox.extend_from_slice(bytes),
         }
     }
 
     /// Sends a setting of the client's.
     pub(crate) fn send_setting(&mut self, setting: Setting) {
         let command = Command(setting.payload.first().copied().unwrap_or_default());
-        if let Some(form) = command.response_form() {
-            self.tracker.expect(form);
-        }
+        self.expect(command.response_form());
         self.forward(&encode_packet(0, &setting.payload));
         self.pending.push_back(Pending::Setting(setting));
     }
@@ -175,16 +224,18 @@ impl BackendHalf {
     /// Sends a command of the proxy's own. Only between two commands of the client's.
     pub(crate) fn send_own(&mut self, own: OwnCommand) {
         let (command, packet) = own.packet(self.query_attributes);
-        if let Some(form) = command.response_form() {
-            self.tracker.expect(form);
-        }
+        self.expect(command.response_form());
         self.forward(&packet);
         self.pending.push_back(Pending::Own(own));
     }
 
     /// Whether more bytes of commands may be forwarded at this moment.
     pub(crate) fn takes_commands(&self) -> bool {
-        self.outbox.len() < OUTBOX_LIMIT
+        self.outbox.len() + self.staged() < OUTBOX_LIMIT
+    }
+
+    fn staged(&self) -> usize {
+        self.compression.as_ref().map_or(0, BackendCompression::staged)
     }
 
     /// Whether everything sent is answered.
@@ -194,7 +245,7 @@ impl BackendHalf {
 
     /// Whether everything was written.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.outbox.is_empty() && !self.unflushed
+        self.outbox.is_empty() && self.staged() == 0 && !self.unflushed
     }
 
     /// Responses to the client that are not drained.
@@ -227,14 +278,15 @@ impl BackendHalf {
     /// Gives the connection up: the server must not go on working for a session that is lost.
     pub(crate) fn close(&mut self) {
         self.stream = None;
-        self.writable = false;
-        self.unflushed = false;
-        self.outbox.clear();
+        self.give_up_writing();
     }
 
     /// Writes what can be written. Ready if something was.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut progress = false;
+        if let Some(compression) = &mut self.compression {
+            compression.flush(&mut self.outbox);
+        }
         while let Some(stream) = self.stream.as_mut().filter(|_| !self.outbox.is_empty()) {
             match Pin::new(stream).poll_write(cx, &self.outbox) {
                 Poll::Ready(Ok(n)) if n > 0 => {
@@ -260,17 +312,27 @@ impl BackendHalf {
     /// Reading tells what happened, perhaps in the server's own words.
     fn give_up_writing(&mut self) {
         self.outbox.clear();
+        if let Some(compression) = &mut self.compression {
+            compression.clear();
+        }
         self.unflushed = false;
         self.writable = false;
     }
 
     /// One read into the spool. 0 means that the server has closed the connection.
-    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>, spool: &mut Spool) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        spool: &mut Spool,
+    ) -> Poll<Result<usize, Loss>> {
         let own = !matches!(self.pending.front(), Some(Pending::Client { .. }));
         let (Some(stream), Some(room)) = (&mut self.stream, spool.room(own)) else {
             return Poll::Pending;
         };
-        let read = stream.poll_read_into(cx, room);
+        let read = match &mut self.compression {
+            Some(compression) => compression.poll_read(stream, cx, room),
+            None => stream.poll_read_into(cx, room).map_err(Loss::Server),
+        };
         if let Poll::Ready(Ok(n)) = read {
             spool.filled(n);
             self.active = true;
@@ -285,10 +347,14 @@ impl BackendHalf {
     pub(crate) fn next_event(&mut self, spool: &mut Spool) -> Result<Option<BackendEvent>, ResponseError> {
         while !spool.unparsed().is_empty() {
             let step = self.tracker.advance(spool.unparsed())?;
+            self.last_sequence_id = match &mut self.compression {
+                Some(compression) => compression.number(&mut spool.unparsed_mut()[..step.consumed]),
+                None => self.tracker.last_sequence_id(),
+            };
             match self.pending.front() {
                 Some(Pending::Client { id, .. }) => {
                     let unfinished = self.tracker.unfinished_len();
-                    spool.append(*id, step.consumed, unfinished, self.tracker.last_sequence_id());
+                    spool.append(*id, step.consumed, unfinished, self.last_sequence_id);
                 }
                 Some(Pending::Setting(_)) => {
                     self.own_response.extend_from_slice(&spool.unparsed()[..step.consumed]);
@@ -316,7 +382,7 @@ impl BackendHalf {
         match event {
             ResponseEvent::LocalInfile => BackendEvent::LocalInfile,
             ResponseEvent::UnsolicitedError => self.farewell(),
-            ResponseEvent::End(end) => match self.pending.pop_front() {
+            ResponseEvent::End(end) => match self.end_response() {
                 Some(Pending::Client { id, command }) => {
                     spool.complete(id);
                     BackendEvent::ClientResponse { command, end }
@@ -335,6 +401,13 @@ impl BackendHalf {
                 None => BackendEvent::Farewell(Vec::new()),
             },
         }
+    }
+
+    fn end_response(&mut self) -> Option<Pending> {
+        if let Some(compression) = &mut self.compression {
+            compression.end_response();
+        }
+        self.pending.pop_front()
     }
 
     fn farewell(&mut self) -> BackendEvent {

@@ -54,8 +54,8 @@ impl Proxy {
                 change_stored(applicant, parts, upstreams, &mut attempts, &change, credentials).await?
             }
         };
-        if !parts.backend.ahead.is_empty() {
-            return Err(Refusal::BytesBehindLogin(parts.backend.ahead.len()));
+        if parts.backend.unread() > 0 {
+            return Err(Refusal::BytesBehindLogin(parts.backend.unread()));
         }
         Ok(match changed {
             Changed::Yes(ok) => {

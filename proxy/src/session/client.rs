@@ -1,12 +1,14 @@
 //! The client half: reads commands, writes responses.
 
+mod compression;
+
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use spillway_protocol::{Command, RequestReader, whole_command};
+use spillway_protocol::{Command, CompressionError, RequestReader, whole_command};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
@@ -14,6 +16,7 @@ use tokio_util::io::poll_read_buf;
 use crate::packet_stream::PacketStream;
 use crate::spool::ResponseId;
 use crate::stream::Stream;
+use compression::ClientCompression;
 
 /// Bytes of commands that are read ahead.
 const INBOX_LEN: usize = 16 * 1024;
@@ -45,8 +48,9 @@ pub(crate) struct ClientHalf {
     /// A command that was announced and may not start yet.
     pub(crate) announced: Option<Command>,
     pub(crate) route: Route,
-    /// Packets of the proxy's own.
+    /// Packets of the proxy's own, and everything that was compressed.
     outbox: BytesMut,
+    compression: Option<ClientCompression>,
     /// The stream may hold back what was written.
     unflushed: bool,
 }
@@ -54,7 +58,7 @@ pub(crate) struct ClientHalf {
 impl ClientHalf {
     /// What was read behind the last packet of an exchange begins the first command.
     pub(crate) fn new(packets: PacketStream) -> Self {
-        let PacketStream { stream, ahead, .. } = packets;
+        let PacketStream { stream, ahead, compression, .. } = packets;
         Self {
             stream,
             reader: RequestReader::default(),
@@ -62,22 +66,92 @@ impl ClientHalf {
             announced: None,
             route: Route::Forward(None),
             outbox: BytesMut::new(),
+            compression: compression.map(ClientCompression::new),
             unflushed: false,
         }
     }
 
     /// The connection, for another exchange. A command that was announced and has not started is its first packet.
     pub(crate) fn into_packets(self) -> PacketStream {
-        PacketStream::with_ahead(self.stream, self.inbox.to_vec())
+        let compression = self.compression.map(ClientCompression::into_link);
+        PacketStream::in_use(self.stream, self.inbox.to_vec(), compression)
     }
 
     /// One read of commands, if there is room for them. 0 means that the client has gone.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if let Some(compression) = &mut self.compression {
+            return compression.link.poll_read(&mut self.stream, cx);
+        }
         if self.inbox.len() >= INBOX_LEN {
             return Poll::Pending;
         }
         self.inbox.reserve(INBOX_LEN - self.inbox.len());
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox)
+    }
+
+    /// Inflates more of what was read into the inbox, when all that is there is part of a command. False if there is
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`CompressionError`]; nothing more comes from this client.
+    pub(crate) fn inflate(&mut self) -> Result<bool, CompressionError> {
+        let Some(compression) = &mut self.compression else { return Ok(false) };
+        let len = self.inbox.len();
+        self.inbox.resize(INBOX_LEN.max(len), 0);
+        let inflated = compression.inflate(&mut self.inbox[len..]);
+        self.inbox.truncate(len + inflated.as_ref().unwrap_or(&0));
+        inflated.map(|len| len > 0)
+    }
+
+    /// Takes notice of the next `len` bytes of the inbox, which the reader has consumed; gives the sequence id of the
+    /// last packet that has ended in them, `told` by the reader, as the server sees it.
+    pub(crate) fn number_requests(&mut self, len: usize, told: u8) -> u8 {
+        match &mut self.compression {
+            Some(compression) => compression.number_requests(&mut self.inbox[..len]),
+            None => told,
+        }
+    }
+
+    /// The client's next packet begins a command.
+    pub(crate) fn begin_command(&mut self) {
+        if let Some(compression) = &mut self.compression {
+            compression.begin_command();
+        }
+    }
+
+    /// The client's next packet belongs to the response under way, and has this sequence id.
+    pub(crate) fn begin_turn(&mut self, sequence_id: u8) {
+        if let Some(compression) = &mut self.compression {
+            compression.begin_turn(sequence_id);
+        }
+    }
+
+    /// The command under way is answered, by a response behind those that are open.
+    pub(crate) fn open_response(&mut self) {
+        if let Some(compression) = &mut self.compression {
+            compression.open_response();
+        }
+    }
+
+    /// The command under way is complete.
+    pub(crate) fn end_command(&mut self) {
+        if let Some(compression) = &mut self.compression {
+            compression.end_command();
+        }
+    }
+
+    /// The client has had its turn in the middle of the response that is being fed.
+    pub(crate) fn end_turn(&mut self) {
+        if let Some(compression) = &mut self.compression {
+            compression.end_turn();
+        }
+    }
+
+    /// The first response is fed to its end.
+    pub(crate) fn finish_response(&mut self) {
+        if let Some(compression) = &mut self.compression {
+            compression.finish_response();
+        }
     }
 
     /// The payload of the command that was announced, if it is short enough to be looked at as a whole.
@@ -87,7 +161,19 @@ impl ClientHalf {
 
     /// Packets of the proxy's own, to be written before anything else.
     pub(crate) fn send(&mut self, packets: &[u8]) {
-        self.outbox.extend_from_slice(packets);
+        if self.compression.is_none() {
+            return self.outbox.extend_from_slice(packets);
+        }
+        let mut rest = packets;
+        while !rest.is_empty() {
+            let taken = self.compress(rest);
+            rest = &rest[taken..];
+        }
+    }
+
+    /// Compresses some of `packets` into the outbox; gives how many bytes. None are without compression.
+    fn compress(&mut self, packets: &[u8]) -> usize {
+        self.compression.as_mut().map_or(0, |compression| compression.encode_step(packets, &mut self.outbox))
     }
 
     /// Whether everything was written that [`send`](Self::send) and [`poll_feed`](Self::poll_feed) got.
@@ -116,7 +202,16 @@ impl ClientHalf {
     }
 
     /// One write of a response's bytes, which [`poll_flush`](Self::poll_flush) sees to the end.
+    ///
+    /// Under compression it takes one step's bytes, and never waits: [`poll_flush`](Self::poll_flush) first.
     pub(crate) fn poll_feed(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.compression.is_some() {
+            let taken = self.compress(bytes);
+            return match self.poll_flush(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                _ => Poll::Ready(Ok(taken)),
+            };
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.unflushed |= written.is_ready();
         written

@@ -1,6 +1,6 @@
 //! What a finished login has agreed on.
 
-use spillway_protocol::{Capabilities, Greeting, HandshakeResponse, StatusFlags, ok_status};
+use spillway_protocol::{Capabilities, Compression, Greeting, HandshakeResponse, StatusFlags, ok_status};
 
 use crate::backend::{Reached, Server};
 use crate::packet_stream::PacketStream;
@@ -15,6 +15,10 @@ pub(crate) struct Login {
     /// The one that the client was told.
     pub(crate) told_connection_id: u32,
     pub(crate) user: Vec<u8>,
+    /// On the client's connection.
+    pub(crate) client_compression: Option<Compression>,
+    /// On the first connection to the server.
+    pub(crate) server_compression: Option<Compression>,
     /// The scramble of the greeting that the client has answered.
     pub(crate) told_scramble: Vec<u8>,
     /// This server connection has another scramble.
@@ -54,7 +58,7 @@ impl Ready {
         mask: Capabilities,
         ok: &[u8],
     ) -> Self {
-        let Reached { stream: backend, greeting, server, .. } = reached;
+        let Reached { stream: backend, greeting, server, hop } = reached;
         let is_mariadb = greeting.is_mariadb();
         let login = Login {
             capabilities: response.capabilities() & mask,
@@ -64,6 +68,8 @@ impl Ready {
             told_connection_id,
             user: response.user().to_vec(),
             told_scramble: told_scramble.to_vec(),
+            client_compression: Compression::asked_for(&response),
+            server_compression: Compression::agreed(hop),
             has_other_scramble: greeting.scramble() != told_scramble,
             status: ok_status(ok),
         };

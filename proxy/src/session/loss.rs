@@ -2,7 +2,7 @@
 
 use std::io;
 
-use spillway_protocol::{ResponseError, encode_err};
+use spillway_protocol::{CompressionError, ResponseError, encode_err};
 
 use crate::spool::disk::ReadBackError;
 
@@ -14,6 +14,8 @@ const ER_NET_READ_ERROR: u16 = 1158;
 const ER_SERVER_SHUTDOWN: u16 = 1053;
 /// Got packets out of order.
 const ER_NET_PACKETS_OUT_OF_ORDER: u16 = 1156;
+/// Couldn't uncompress communication packet.
+const ER_NET_UNCOMPRESS_ERROR: u16 = 1157;
 
 /// Who is told of a loss, and of whose.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub(crate) enum Loss {
     Server(#[source] io::Error),
     #[error("the server broke the protocol: {0}")]
     Protocol(#[from] ResponseError),
+    #[error("the server broke the compressed protocol: {0}")]
+    Decompression(#[source] CompressionError),
     #[error("the spool failed: {0}")]
     Spool(#[from] ReadBackError),
     /// The session held nothing but settings, and yet it could not go on elsewhere.
@@ -43,13 +47,15 @@ pub(crate) enum Loss {
     Shutdown,
     #[error("the client broke the protocol: {0}")]
     Client(&'static str),
+    #[error("the client broke the compressed protocol: {0}")]
+    ClientDecompression(#[source] CompressionError),
 }
 
 impl Loss {
     /// The ERR packet that ends a response: what was lost, where, after how much, and what to do.
     pub(crate) fn err_packet(&self, sequence_id: u8, told: &Told, drained: u64) -> Vec<u8> {
         let what = match self {
-            Self::Shutdown | Self::Client(_) => "session with",
+            Self::Shutdown | Self::Client(_) | Self::ClientDecompression(_) => "session with",
             _ => "connection to",
         };
         let text = format!("{what} {} lost during query, after {drained} bytes in all", told.upstream);
@@ -68,7 +74,10 @@ impl Loss {
     fn encode(&self, sequence_id: u8, told: &Told, text: &str) -> Vec<u8> {
         let (code, sqlstate) = match self {
             Self::Shutdown => (ER_SERVER_SHUTDOWN, b"08S01"),
-            Self::Client(_) => (ER_NET_PACKETS_OUT_OF_ORDER, b"08S01"),
+            Self::Client(_) | Self::ClientDecompression(CompressionError::SequenceGap { .. }) => {
+                (ER_NET_PACKETS_OUT_OF_ORDER, b"08S01")
+            }
+            Self::ClientDecompression(_) => (ER_NET_UNCOMPRESS_ERROR, b"08S01"),
             _ if told.by_libmariadb => (ER_NET_READ_ERROR, b"08S01"),
             _ => (CR_SERVER_LOST, b"HY000"),
         };
@@ -76,7 +85,9 @@ impl Loss {
         let advice = match self {
             Self::Spool(_) => "check the disk under --spool-dir and run the dump again",
             Self::Shutdown => "run the dump again when spillway is back",
-            Self::Client(_) => "this client cannot be used with spillway in this way",
+            Self::Client(_) | Self::ClientDecompression(_) => {
+                "this client cannot be used with spillway in this way"
+            }
             _ => "see the server's error log and run the dump again",
         };
         let message = format!("spillway: {text}{known_as}: {self}; {advice}");

@@ -124,7 +124,10 @@ async fn run_to_the_end(
             Err(error) => Err(ExchangeError::Server(error.into())),
         };
         let cause = match outcome {
-            Ok(ok) => return Ok((backend, ok)),
+            Ok(ok) => {
+                backend.enter_command_phase();
+                return Ok((backend, ok));
+            }
             Err(ExchangeError::Server(cause)) => cause,
             Err(ExchangeError::Refused(payload)) => {
                 let cause = Cause::told(&payload);

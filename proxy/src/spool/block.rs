@@ -46,6 +46,12 @@ impl Buffer {
         &self.memory[start..start + self.filled]
     }
 
+    /// The payload so far, to be changed.
+    pub(super) fn payload_mut(&mut self) -> &mut [u8] {
+        let start = self.aligned.start + BlockHeader::LEN;
+        &mut self.memory[start..start + self.filled]
+    }
+
     /// What is left to fill.
     pub(super) fn room(&mut self) -> &mut [u8] {
         &mut self.memory[self.aligned.start + BlockHeader::LEN + self.filled..self.aligned.end]

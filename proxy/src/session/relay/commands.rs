@@ -5,12 +5,14 @@ use std::task::{Context, Poll};
 
 use bytes::Buf;
 use spillway_protocol::{
-    Command, LockEffect, RequestEvent, ResponseForm, encode_err, encode_packet, lock_effect,
+    Command, CompressionError, LockEffect, RequestEvent, RequestStep, ResponseForm, encode_err,
+    encode_packet, lock_effect,
 };
 
 use super::super::client::Route;
 use super::super::loss::Loss;
 use super::{Relay, RelayEnd};
+use crate::spool::ResponseId;
 
 /// Responses that a client may have outstanding. Drivers pipeline hundreds; what goes beyond waits in the socket.
 const MAX_OUTSTANDING: usize = 4096;
@@ -47,8 +49,16 @@ impl Relay {
                 None => {
                     let step = self.client.reader.advance(&self.client.inbox);
                     if step.consumed == 0 && step.event.is_none() {
-                        break;
+                        match self.client.inflate() {
+                            Ok(true) => continue,
+                            Ok(false) => break,
+                            Err(error) => {
+                                self.on_broken_client(error);
+                                return true;
+                            }
+                        }
                     }
+                    let step = self.numbered(step);
                     if matches!(self.client.route, Route::Forward(_)) {
                         self.backend.forward(&self.client.inbox[..step.consumed]);
                     }
@@ -74,6 +84,30 @@ impl Relay {
         progress
     }
 
+    /// The step with the sequence ids that the server will see.
+    fn numbered(&mut self, mut step: RequestStep) -> RequestStep {
+        match &mut step.event {
+            Some(RequestEvent::End { sequence_id } | RequestEvent::FileEnd { sequence_id }) => {
+                *sequence_id = self.client.number_requests(step.consumed, *sequence_id);
+            }
+            _ => {
+                self.client.number_requests(step.consumed, 0);
+            }
+        }
+        step
+    }
+
+    /// What comes from the client cannot be inflated, so that no next command will come.
+    fn on_broken_client(&mut self, error: CompressionError) {
+        self.client.end_command();
+        self.lose(Loss::ClientDecompression(error));
+        let drained = self.spool.stats().drained;
+        if let Some(loss) = &self.loss {
+            let packet = loss.err_packet(1, &self.told, drained);
+            self.answer(packet, true);
+        }
+    }
+
     fn may_start(&mut self, command: Command) -> bool {
         if command == Command::CHANGE_USER && self.loss.is_none() && self.farewell.is_none() {
             // It ends this command phase, when all before it is done. A lost connection is replaced first.
@@ -87,8 +121,10 @@ impl Relay {
     fn start(&mut self, command: Command) {
         self.kept.was_used = true;
         self.may_end = false;
+        self.client.begin_command();
         self.client.route = if command == Command::QUIT {
             self.quitting = true;
+            self.backend.begin_unanswered();
             Route::Forward(None)
         } else if self.loss.is_some() || self.farewell.is_some() {
             Route::Lost
@@ -106,10 +142,10 @@ impl Relay {
             return route;
         }
         if form == ResponseForm::None {
+            self.backend.begin_unanswered();
             return Route::Forward(None);
         }
-        // The sequence id is right for a command of one packet, and set anew when a longer one ends.
-        let id = self.spool.open(1);
+        let id = self.open_response();
         self.backend.begin(command, form, id);
         Route::Forward(Some(id))
     }
@@ -124,27 +160,45 @@ impl Relay {
         match self.client.route {
             Route::Forward(Some(id)) => {
                 self.spool.set_first_sequence_id(id, next);
+                self.backend.end_command(next);
                 self.note_locks();
             }
             Route::Forward(None) => {}
             Route::Sent(id) => self.spool.set_first_sequence_id(id, next),
             Route::RefuseKill(id) => {
                 let message = format!("spillway: Unknown thread id: {id}: that session has ended");
-                self.spool.answer(encode_err(next, 1094, Some(b"HY000"), &message), false);
+                self.answer(encode_err(next, 1094, Some(b"HY000"), &message), false);
             }
             Route::Refuse(command) => {
                 let message = format!("spillway: {command} is not known and was not forwarded");
-                self.spool.answer(encode_err(next, 1047, Some(b"08S01"), &message), false);
+                self.answer(encode_err(next, 1047, Some(b"08S01"), &message), false);
             }
             Route::Lost => self.answer_lost(next),
         }
+        self.client.end_command();
     }
 
     /// The client has ended its part in the middle of a response.
     fn on_turn_end(&mut self, sequence_id: u8) {
+        let next = sequence_id.wrapping_add(1);
         if let Route::Forward(Some(id)) = self.client.route {
-            self.spool.set_next_sequence_id(id, sequence_id.wrapping_add(1));
+            self.spool.set_next_sequence_id(id, next);
         }
+        self.backend.end_turn(next);
+        self.client.end_turn();
+    }
+
+    /// Opens a response to the command under way, in the client's order. Its first sequence id is right for a command
+    /// of one packet, and set anew when a longer one ends.
+    pub(super) fn open_response(&mut self) -> ResponseId {
+        self.client.open_response();
+        self.spool.open(1)
+    }
+
+    /// Answers the command under way by packets of Spillway's own, with which the session ends or not.
+    fn answer(&mut self, packets: Vec<u8>, is_last: bool) {
+        self.client.open_response();
+        self.spool.answer(packets, is_last);
     }
 
     /// The server was lost before this command came.
@@ -155,7 +209,7 @@ impl Relay {
             (None, None) => return,
         };
         self.loss.get_or_insert(Loss::ServerClosed);
-        self.spool.answer(packet, true);
+        self.answer(packet, true);
     }
 
     fn note_locks(&mut self) {

@@ -27,7 +27,8 @@ impl Relay {
         let payload = self.client.whole_command();
         match effect(payload, self.login.has_query_attributes()) {
             Effect::Setting(keeps) if continuity.reserve(payload.unwrap_or_default()) => {
-                let (id, payload) = (self.spool.open(1), payload?.to_vec());
+                let payload = payload?.to_vec();
+                let id = self.open_response();
                 self.backend.send_setting(Setting { id, keeps, payload });
                 Some(Route::Sent(id))
             }
@@ -80,7 +81,7 @@ impl Relay {
     }
 
     fn send_instead(&mut self, command: Command, form: ResponseForm, payload: &[u8]) -> Route {
-        let id = self.spool.open(1);
+        let id = self.open_response();
         self.backend.begin(command, form, id);
         self.backend.forward(&encode_packet(0, payload));
         Route::Sent(id)

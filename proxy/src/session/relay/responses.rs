@@ -25,8 +25,8 @@ impl Relay {
                 self.lose(Loss::ServerClosed);
                 true
             }
-            Poll::Ready(Err(error)) => {
-                self.lose(Loss::Server(error));
+            Poll::Ready(Err(loss)) => {
+                self.lose(loss);
                 true
             }
             Poll::Ready(Ok(_)) => {
@@ -63,6 +63,9 @@ impl Relay {
                 // What the client has sent behind this command, the server takes for the file.
                 if self.backend.client_responses() > 1 || !self.client.reader.expect_file() {
                     self.lose(Loss::Client("commands behind a LOAD DATA LOCAL INFILE that is not answered"));
+                } else {
+                    let sequence_id = self.backend.begin_turn();
+                    self.client.begin_turn(sequence_id);
                 }
             }
             BackendEvent::Farewell(payload) => {
@@ -144,11 +147,13 @@ impl Relay {
                 },
                 Feed::Complete => {
                     self.spool.finish_front();
+                    self.client.finish_response();
                     self.last_fed = Instant::now();
                 }
                 Feed::Answer { packets, is_last } => {
                     self.client.send(&packets);
                     self.spool.finish_front();
+                    self.client.finish_response();
                     if is_last {
                         self.kept.told_errors += 1;
                         self.closing = true;

@@ -114,7 +114,7 @@ impl Relay {
 
     fn on_resumed(&mut self, resumed: Resumed) {
         let Resumed { reached, status, attempts } = resumed;
-        if !reached.stream.ahead.is_empty() {
+        if reached.stream.unread() > 0 {
             let text = "the server sent bytes behind the end of the login";
             return self.lose_for_good(Loss::NotReplaced(text.to_owned()));
         }
