@@ -19,10 +19,10 @@ pub use clients::{Access, RustDump};
 pub const ABLE: Able = Able {
     tls_to_clients: true,
     tls_to_servers: true,
-    compression_to_clients: false,
-    compression_to_servers: false,
-    converts_passwords: false,
-    stored: &[Plugin::Native, Plugin::CachingSha2],
+    compression_to_clients: true,
+    compression_to_servers: true,
+    converts_passwords: true,
+    stored: Plugin::ALL,
 };
 
 /// See [`ABLE`].
