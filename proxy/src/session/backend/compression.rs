@@ -159,3 +159,91 @@ impl BackendCompression {
         self.numberer.last_sequence_id()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use spillway_protocol::{Compression, encode_packet};
+
+    use super::*;
+
+    /// For a server that sends these stored packets: ids and bytes.
+    fn compression(packets: &[(u8, &[u8])]) -> BackendCompression {
+        let packet = |(id, bytes): &(u8, &[u8])| [&[bytes.len() as u8, 0, 0, *id, 0, 0, 0], *bytes].concat();
+        let wire: Vec<u8> = packets.iter().flat_map(packet).collect();
+        BackendCompression::new(Box::new(Compressed::new(Compression::Zlib, &wire)))
+    }
+
+    /// Sends a command in that many compressed packets; gives their ids.
+    fn send(compression: &mut BackendCompression, packets: usize, is_answered: bool) -> Vec<u8> {
+        let mut outbox = BytesMut::new();
+        compression.begin_command(is_answered, &mut outbox);
+        for _ in 0..packets {
+            compression.stage(b"part");
+            compression.stage(b"s");
+            compression.flush(&mut outbox);
+        }
+        assert_eq!(outbox.len(), packets * (7 + 5));
+        outbox.chunks(7 + 5).map(|packet| packet[3]).collect()
+    }
+
+    fn inflate(compression: &mut BackendCompression) -> Result<usize, CompressionError> {
+        compression.inflate(&mut [0; 100])
+    }
+
+    #[test]
+    fn each_command_has_compressed_packets_of_its_own() {
+        let mut compression = compression(&[]);
+        assert_eq!(send(&mut compression, 1, true), [0]);
+        assert_eq!(send(&mut compression, 3, false), [0, 1, 2]);
+        assert_eq!(send(&mut compression, 2, true), [0, 1]);
+    }
+
+    #[test]
+    fn responses_may_begin_behind_their_commands_and_nowhere_else() {
+        let mut compression = compression(&[(1, b"a"), (2, b"a"), (4, b"b"), (1, b"c"), (7, b"?")]);
+        for packets in [1, 4, 1] {
+            send(&mut compression, packets, true);
+        }
+        for _ in 0..4 {
+            assert_eq!(inflate(&mut compression), Ok(1));
+        }
+        assert_eq!(inflate(&mut compression), Err(CompressionError::SequenceGap { expected: 2, got: 7 }));
+    }
+
+    #[test]
+    fn a_command_that_is_refused_early_is_answered_in_its_middle() {
+        let mut compression = compression(&[(3, b"err"), (6, b"?")]);
+        send(&mut compression, 5, true);
+        assert_eq!(inflate(&mut compression), Ok(3));
+        assert_eq!(inflate(&mut compression), Err(CompressionError::SequenceGap { expected: 4, got: 6 }));
+    }
+
+    #[test]
+    fn responses_are_numbered_behind_their_commands() {
+        let mut compression = compression(&[(1, b"file?"), (4, b"ok")]);
+        send(&mut compression, 1, true);
+        send(&mut compression, 1, true);
+        compression.end_command(3);
+        let ids = |compression: &mut BackendCompression| {
+            let mut packets = [encode_packet(77, b"one"), encode_packet(77, b"two")].concat();
+            let last = compression.number(&mut packets);
+            assert_eq!(last, packets[10]);
+            [packets[3], packets[10]]
+        };
+        assert_eq!(ids(&mut compression), [1, 2]);
+        compression.end_response();
+        assert_eq!(ids(&mut compression), [3, 4]);
+        // The client's turn, with two packets from 5 on.
+        assert_eq!(inflate(&mut compression), Ok(5));
+        compression.begin_turn();
+        assert_eq!(compression.link.next_id(), 2);
+        let mut outbox = BytesMut::new();
+        for _ in 0..2 {
+            compression.stage(b"file");
+            compression.flush(&mut outbox);
+        }
+        compression.end_turn(7);
+        assert_eq!(inflate(&mut compression), Ok(2));
+        assert_eq!(ids(&mut compression), [7, 8]);
+    }
+}

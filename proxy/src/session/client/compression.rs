@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 
 use bytes::BytesMut;
-use spillway_protocol::{CompressionError, PacketNumberer};
+use spillway_protocol::{CompressionError, HEADER_LEN, PacketHeader, PacketNumberer};
 
 use crate::compressed::Compressed;
 
@@ -126,16 +126,17 @@ impl ClientCompression {
 
     /// Compresses some of `packets`, in one step; gives how many bytes.
     pub(super) fn encode_step(&mut self, packets: &[u8], outbox: &mut BytesMut) -> usize {
+        let len = packets.len().min(self.link.step_len());
         if !self.is_begun {
             self.is_begun = true;
             let start = self.starts.front().copied().flatten();
             self.go_on_with(start.unwrap_or_else(|| self.link.next_id()));
-        } else if self.responses.is_between_results() {
+        } else if self.responses.is_between_results() && begins_with_whole_packet(&packets[..len]) {
             // A server has flushed the result before, and goes on with the number of the compressed packet. Drivers that
-            // check the numbers inside know it.
+            // check the numbers inside know it: mysql_async wants that number here, and takes it everywhere, but from a
+            // packet that goes on in another compressed one. (What is a row after all may.)
             self.responses.set_next(self.link.next_id());
         }
-        let len = packets.len().min(self.link.step_len());
         self.scratch.clear();
         self.scratch.extend_from_slice(&packets[..len]);
         self.responses.number(&mut self.scratch);
@@ -146,5 +147,117 @@ impl ClientCompression {
     fn go_on_with(&mut self, id: u8) {
         self.link.set_next_id(id);
         self.responses.set_next(id);
+    }
+}
+
+fn begins_with_whole_packet(bytes: &[u8]) -> bool {
+    let header = bytes.first_chunk().copied().map(PacketHeader::decode);
+    header.is_some_and(|header| HEADER_LEN + header.payload_len as usize <= bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use spillway_protocol::{Compression, Decompressor, encode_packet};
+
+    use super::*;
+
+    /// For a client that sends these stored packets: ids and bytes.
+    fn compression(packets: &[(u8, &[u8])]) -> ClientCompression {
+        let packet = |(id, bytes): &(u8, &[u8])| [&[bytes.len() as u8, 0, 0, *id, 0, 0, 0], *bytes].concat();
+        let wire: Vec<u8> = packets.iter().flat_map(packet).collect();
+        ClientCompression::new(Box::new(Compressed::new(Compression::Zlib, &wire)))
+    }
+
+    /// Reads a command that ends in the `count`-th next compressed packet, and is answered.
+    fn command(compression: &mut ClientCompression, count: usize) {
+        compression.begin_command();
+        compression.open_response();
+        for _ in 0..count {
+            assert!(compression.inflate(&mut [0; 100]).unwrap() > 0);
+        }
+        compression.end_command();
+    }
+
+    /// Compresses each of `parts`, step by step; gives the ids of the compressed packets, and those of the packets inside.
+    fn sent(compression: &mut ClientCompression, parts: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
+        let mut wire = BytesMut::new();
+        for part in parts {
+            let mut rest = *part;
+            while !rest.is_empty() {
+                let taken = compression.encode_step(rest, &mut wire);
+                rest = &rest[taken..];
+            }
+        }
+        let (mut ids, mut plain, mut room) = (Vec::new(), Vec::new(), vec![0; 1 << 20]);
+        let mut decompressor = Decompressor::new(Compression::Zlib);
+        let mut rest = &wire[..];
+        while !rest.is_empty() {
+            let inflated = decompressor.advance(rest, &mut room, |_| true).unwrap();
+            ids.push(decompressor.next_sequence_id().wrapping_sub(1));
+            plain.extend_from_slice(&room[..inflated.produced]);
+            rest = &rest[inflated.consumed..];
+        }
+        let (mut inside, mut rest) = (Vec::new(), &plain[..]);
+        while let Some(header) = rest.first_chunk().copied().map(PacketHeader::decode) {
+            inside.push(header.sequence_id);
+            rest = &rest[HEADER_LEN + header.payload_len as usize..];
+        }
+        (ids, inside)
+    }
+
+    #[test]
+    fn a_response_goes_on_with_the_numbers_of_its_command() {
+        let mut compression =
+            compression(&[(0, b"a"), (0, b"b"), (1, b"b"), (2, b"b"), (0, b"c and d"), (0, b"e")]);
+        for packets in [1, 3, 1, 0, 1] {
+            command(&mut compression, packets);
+        }
+        let answer = [encode_packet(1, b"row"), encode_packet(2, b"end")].concat();
+        let mut numbers = Vec::new();
+        for _ in 0..5 {
+            numbers.push(sent(&mut compression, &[&answer, &answer]));
+            compression.finish_response();
+        }
+        let of = |first: u8| (vec![first, first + 1], (first..first + 4).collect());
+        // The fourth was in the packet of the third already.
+        assert_eq!(numbers, [of(1), of(3), of(1), (vec![3, 4], vec![3, 4, 5, 6]), of(1)]);
+    }
+
+    #[test]
+    fn a_client_that_has_had_its_turn_is_answered_behind_it() {
+        let mut compression = compression(&[(0, b"load"), (2, b"file"), (3, b"end"), (9, b"?")]);
+        command(&mut compression, 1);
+        assert_eq!(sent(&mut compression, &[&encode_packet(1, b"\xfbname")]), (vec![1], vec![1]));
+        compression.begin_turn(2);
+        for _ in 0..2 {
+            assert!(compression.inflate(&mut [0; 100]).unwrap() > 0);
+        }
+        compression.end_turn();
+        assert_eq!(sent(&mut compression, &[&encode_packet(7, b"ok")]), (vec![4], vec![4]));
+        compression.finish_response();
+        compression.begin_command();
+        let gap = CompressionError::SequenceGap { expected: 4, got: 9 };
+        assert_eq!(compression.inflate(&mut [0; 100]), Err(gap));
+        assert_eq!(compression.inflate(&mut [0; 100]), Ok(0), "nothing more comes");
+    }
+
+    #[test]
+    fn a_further_result_may_take_the_compressed_packets_number() {
+        let more = encode_packet(3, b"\xfe\0\0\x0a\0");
+        let rows = [encode_packet(1, b"row"), encode_packet(2, b"row"), more].concat();
+        let count = encode_packet(4, b"\x01");
+        let last = encode_packet(5, b"\xfe\0\0\x02\0");
+        let mut one = compression(&[(0, b"q")]);
+        command(&mut one, 1);
+        assert_eq!(
+            sent(&mut one, &[&rows, &[&count[..], &last].concat()]),
+            (vec![1, 2], vec![1, 2, 3, 2, 3])
+        );
+        // Behind what only looks like the end of a result, a packet that goes on in another compressed one does not.
+        let long = encode_packet(4, &vec![b'x'; 200_000]);
+        let mut other = compression(&[(0, b"q")]);
+        command(&mut other, 1);
+        let (ids, inside) = sent(&mut other, &[&rows, &long, &last]);
+        assert_eq!((ids, inside), ((1..=6).collect(), vec![1, 2, 3, 4, 5]));
     }
 }
