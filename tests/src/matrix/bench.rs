@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::clients::{self, Access, RustDump};
-use super::{ABLE, Cell, Client, Compression, Login, Plugin, Product, Transport};
+use super::{Cell, Client, Compression, Login, Plugin, Product, Transport};
 use crate::certificates::{Authority, Certificate, Leaf};
 use crate::client::{Endpoint, difference};
 use crate::data::common;
@@ -134,7 +134,7 @@ impl Bench {
         if cell.back_compression != Compression::Off {
             options.push(format!("--upstream-compression={}", cell.back_compression));
         }
-        if ABLE.converts_passwords && cell.back == Transport::Tcp {
+        if cell.back == Transport::Tcp {
             options.push("--get-server-public-key".to_owned());
         }
         if cell.back == Transport::Socket {

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::ABLE;
-
 macro_rules! dimension {
     ($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $label:literal,)+ }) => {
         $(#[$doc])*
@@ -143,11 +141,6 @@ impl Cell {
         Self::product().filter(|cell| cell.obstacle().is_none()).collect()
     }
 
-    /// Those that can be run today.
-    pub fn enabled() -> Vec<Self> {
-        Self::all().into_iter().filter(|cell| cell.waits_for().is_none()).collect()
-    }
-
     /// All combinations, sensible or not.
     pub fn product() -> impl Iterator<Item = Self> {
         let sizes = [
@@ -252,29 +245,6 @@ impl Cell {
             }
             _ => None,
         }
-    }
-
-    /// What Spillway has yet to learn for it.
-    pub fn waits_for(&self) -> Option<&'static str> {
-        let compressed = |compression| compression != Compression::Off;
-        let missing = [
-            (self.front == Transport::Tls && !ABLE.tls_to_clients, "TLS to clients"),
-            (self.back == Transport::Tls && !ABLE.tls_to_servers, "TLS to servers"),
-            (compressed(self.front_compression) && !ABLE.compression_to_clients, "compression to clients"),
-            (compressed(self.back_compression) && !ABLE.compression_to_servers, "compression to servers"),
-            (self.converts_password() && !ABLE.converts_passwords, "converted passwords"),
-            (
-                self.login == Login::Stored && !ABLE.stored.contains(&self.plugin),
-                "stored credentials with this plugin",
-            ),
-        ];
-        missing.into_iter().find_map(|(missing, what)| missing.then_some(what))
-    }
-
-    /// Whether the server gets the password itself, in another way than the client gives it.
-    fn converts_password(&self) -> bool {
-        let given = matches!(self.plugin, Plugin::CachingSha2Full | Plugin::Sha256);
-        given && self.login == Login::Passthrough && self.front != self.back
     }
 }
 

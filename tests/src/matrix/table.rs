@@ -1,6 +1,6 @@
 //! What came of the cells, as tables for the README.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::Display;
 
 use anyhow::{Context as _, Result};
 
@@ -42,17 +42,11 @@ pub fn splice(text: &str, tables: &str) -> Result<String> {
 
 fn introduction(outcomes: &[Outcome]) -> String {
     let right = outcomes.iter().filter(|(_, result)| result.is_ok()).count();
-    let waiting = Cell::all().len() - Cell::enabled().len();
-    let mut text = format!(
+    format!(
         "`make matrix` dumped the same data in {} ways; {right} dumps were, byte for byte, what the client got directly.\n\
          In the tables: how many of how many.\n",
         outcomes.len()
-    );
-    if waiting > 0 {
-        // Only while Spillway is not finished.
-        let _ = writeln!(text, "{waiting} ways need what Spillway has not learned yet.");
-    }
-    text
+    )
 }
 
 /// A table of rows and columns with their titles; `place` tells where a cell counts.
