@@ -67,6 +67,16 @@ impl Compressed {
         self.compressor.chunk_len()
     }
 
+    /// Gives back what memory is not needed while nothing comes and goes.
+    pub(crate) fn rest(&mut self) {
+        self.compressor.rest();
+        self.decompressor.rest();
+        self.packed = Vec::new();
+        if self.wire.is_empty() {
+            self.wire = BytesMut::new();
+        }
+    }
+
     /// Appends `bytes` to `out`, as compressed packets.
     pub(crate) fn encode(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.compressor.encode(bytes, out);

@@ -60,6 +60,11 @@ impl Compressor {
         self.next_sequence_id = sequence_id;
     }
 
+    /// Gives the memory of the algorithm back, until something is to be compressed again.
+    pub fn rest(&mut self) {
+        self.state = State::Fresh;
+    }
+
     /// The most bytes that go into one compressed packet: what to [`encode`](Self::encode) in one step.
     pub const fn chunk_len(&self) -> usize {
         match self.algorithm {

@@ -76,6 +76,11 @@ impl Decompressor {
         self.packets
     }
 
+    /// Gives the memory of the algorithm back, if it stands between two packets.
+    pub fn rest(&mut self) {
+        self.kept = None;
+    }
+
     /// Inflates some of `input` into `output`; stops behind each packet. A packet must have the sequence id that
     /// follows the one before, or one that `is_due`: that of a new command or response.
     ///

@@ -254,6 +254,26 @@ fn a_window_beyond_a_packets_length_is_refused() {
     assert!(error.to_string().contains("no zstd: "), "{error}");
 }
 
+#[test]
+fn a_rest_changes_nothing() {
+    for algorithm in BOTH {
+        let (mut compressor, mut decompressor) = (Compressor::new(algorithm), Decompressor::new(algorithm));
+        for round in 0..3 {
+            let mut packed = Vec::new();
+            compressor.encode(&text(1000), &mut packed);
+            assert_eq!(compressor.next_sequence_id(), round + 1);
+            compressor.rest();
+            // In the middle of a packet as well.
+            let (begin, end) = packed.split_at(300);
+            let mut inflated = inflate_by(&mut decompressor, begin, 100, 100).unwrap();
+            decompressor.rest();
+            inflated.extend(inflate_by(&mut decompressor, end, 100, 100).unwrap());
+            decompressor.rest();
+            assert_eq!(inflated, text(1000));
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_in_any_pieces_round_trip(

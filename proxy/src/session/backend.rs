@@ -275,6 +275,13 @@ impl BackendHalf {
         std::mem::take(&mut self.active)
     }
 
+    /// The session is idle: gives back the memory of compression.
+    pub(crate) fn rest(&mut self) {
+        if let Some(compression) = &mut self.compression {
+            compression.link.rest();
+        }
+    }
+
     /// Gives the connection up: the server must not go on working for a session that is lost.
     pub(crate) fn close(&mut self) {
         self.stream = None;

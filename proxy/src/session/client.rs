@@ -154,6 +154,14 @@ impl ClientHalf {
         }
     }
 
+    /// The session is idle: gives back the memory of compression.
+    pub(crate) fn rest(&mut self) {
+        if let Some(compression) = self.compression.as_mut().filter(|_| self.outbox.is_empty()) {
+            compression.rest();
+            self.outbox = BytesMut::new();
+        }
+    }
+
     /// The payload of the command that was announced, if it is short enough to be looked at as a whole.
     pub(crate) fn whole_command(&self) -> Option<&[u8]> {
         whole_command(&self.inbox)

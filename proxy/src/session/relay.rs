@@ -284,6 +284,10 @@ impl Relay {
             return false;
         }
         let active = self.backend.take_active();
+        if !active && self.spool.backlog() == 0 {
+            self.client.rest();
+            self.backend.rest();
+        }
         let between = self.client.reader.is_between_commands() && self.client.announced.is_none();
         if self.loss.is_none()
             && matches!(self.link, Link::Up)

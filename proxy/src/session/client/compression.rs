@@ -124,6 +124,12 @@ impl ClientCompression {
         self.is_begun = false;
     }
 
+    /// Gives back what memory is not needed while nothing comes and goes.
+    pub(super) fn rest(&mut self) {
+        self.link.rest();
+        self.scratch = Vec::new();
+    }
+
     /// Compresses some of `packets`, in one step; gives how many bytes.
     pub(super) fn encode_step(&mut self, packets: &[u8], outbox: &mut BytesMut) -> usize {
         let len = packets.len().min(self.link.step_len());
