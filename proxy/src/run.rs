@@ -13,7 +13,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 mod builtin_socket;
 mod capture;
@@ -64,6 +64,25 @@ pub struct Plan {
     knows_protocol: bool,
     switch_off_tls: Vec<&'static str>,
     tls: TlsDemand,
+    server_key: ServerKey,
+}
+
+/// The server's RSA key, as the client's options have it.
+struct ServerKey {
+    /// `server-public-key-path`
+    file: Option<PathBuf>,
+    /// `get-server-public-key`
+    is_fetched: bool,
+}
+
+impl ServerKey {
+    fn read(given: &[Given]) -> Self {
+        let last = |name: &str| given.iter().rfind(|given| given.name == name);
+        Self {
+            file: last("server-public-key-path").and_then(Given::text).map(PathBuf::from),
+            is_fetched: last("get-server-public-key").is_some_and(Given::is_on),
+        }
+    }
 }
 
 impl Plan {
@@ -101,6 +120,7 @@ impl Plan {
             knows_protocol: table.exact("protocol").is_some(),
             switch_off_tls: tls::switch_off(dialect, &table, &given),
             tls,
+            server_key: ServerKey::read(&given),
         })
     }
 
@@ -118,7 +138,8 @@ impl Plan {
     }
 
     /// Makes what the private proxy's sessions share. What the client's options ask of TLS is added to `settings`, as
-    /// the way to the server is Spillway's now: the stricter one of the two holds. The private socket has no TLS, so
+    /// the way to the server is Spillway's now: the stricter one of the two holds. So is what they say of the server's RSA
+    /// key. The private socket has no TLS, so
     /// certificates for the clients, which a file for `serve` may name, are not looked at.
     ///
     /// # Errors
@@ -134,6 +155,11 @@ impl Plan {
             tls_client_cert: None,
             ..settings
         };
+        // What the client would encrypt over the network, it sends in clear over the private socket.
+        if settings.upstream_server_public_key.is_none() {
+            settings.upstream_server_public_key = self.server_key.file.clone();
+        }
+        settings.get_server_public_key.get_or_insert(self.server_key.is_fetched);
         self.tls.join(&mut settings)?;
         settings.proxy().map_err(|error| match error {
             ConfigError::Tls(problem) if self.tls.concerns_files() => {

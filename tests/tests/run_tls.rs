@@ -227,6 +227,31 @@ fn contains(bytes: &[u8], text: &str) -> bool {
 }
 
 #[test]
+fn the_servers_key_for_passwords_is_the_clients() -> Result<()> {
+    let world = world();
+    let password = PASSWORD.replace('\'', "''");
+    // Of an account that the server has not seen, it wants the password itself.
+    for (user, option, is_good) in [
+        ("asking", Some("--get-server-public-key"), true),
+        ("knowing", Some("--server-public-key-path"), true),
+        ("neither", None, false),
+    ] {
+        world.mysql.sql(&format!("CREATE USER {user}@'%' IDENTIFIED BY '{password}'"))?;
+        let key = world.mysql.query("SELECT @@datadir")?.concat() + "public_key.pem";
+        let option = option.map(|option| match option {
+            "--server-public-key-path" => format!("{option}={key}"),
+            option => option.to_owned(),
+        });
+        let options = [Some("--ssl-mode=DISABLED".to_owned()), Some(format!("--user={user}")), option];
+        let options: Vec<&str> = options.iter().flatten().map(String::as_str).collect();
+        let finished = asks(&world.clients.mysql9, &world.mysql, &options)?;
+        ensure!(finished.status.success() == is_good, "{user}: {}", finished.stderr);
+        ensure!(is_good || finished.stderr.contains("--get-server-public-key"), "{}", finished.stderr);
+    }
+    Ok(())
+}
+
+#[test]
 fn option_files() -> Result<()> {
     let world = world();
     let (ca, wrong) = (world.authority.file().display(), world.stranger.file().display());

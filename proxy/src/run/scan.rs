@@ -185,7 +185,7 @@ pub(crate) fn split_at_equals(option: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// The options that choose the server and the account, and, for mydumper, the option files. Those for TLS have a table
 /// of their own.
-const RELEVANT: [&str; 13] = [
+const RELEVANT: [&str; 15] = [
     "user",
     "password",
     "password1",
@@ -199,6 +199,8 @@ const RELEVANT: [&str; 13] = [
     "dns-srv-name",
     "defaults-file",
     "defaults-extra-file",
+    "server-public-key-path",
+    "get-server-public-key",
 ];
 
 #[cfg(test)]
