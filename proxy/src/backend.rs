@@ -31,7 +31,7 @@ use crate::packet_stream::{HandshakePacket, PacketStream};
 use crate::proxy_protocol::{self, Ends};
 use crate::secrecy::Secrecy;
 use crate::stream::Stream;
-use crate::tls::{TlsError, UpstreamTls};
+use crate::tls::UpstreamTls;
 use attempts::{Attempts, GaveUp};
 use connect::{connect_tcp, connect_unix};
 use decline::{await_greeting_and_decline, decline};
@@ -102,7 +102,7 @@ pub(crate) enum ReachError {
 pub(crate) struct Upstreams {
     endpoints: Vec<Endpoint>,
     limits: limits::Limits,
-    tls: UpstreamTls,
+    pub(crate) tls: UpstreamTls,
     /// Whether they are told whom a connection is made for.
     proxy_protocol: bool,
     /// What may be done with passwords on the way to them.
@@ -124,11 +124,6 @@ impl Upstreams {
     ) -> Self {
         let (resolver, preferred) = (Resolver::default(), AtomicUsize::new(0));
         Self { endpoints, limits, tls, secrecy, proxy_protocol, compression, resolver, preferred }
-    }
-
-    /// Reads the files of TLS again.
-    pub(crate) fn reload_tls(&self) -> Result<(), TlsError> {
-        self.tls.reload()
     }
 
     /// Attempts that begin now, for a client with this address, if it has one.

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use spillway::config::Settings;
 use spillway::listener::Listener;
@@ -59,7 +61,14 @@ fn parse() -> Result<Cli, clap::Error> {
     let hide = |arg: clap::Arg| arg.hide(true);
     let command = Cli::command()
         .mut_subcommand("run", |run| SERVE_ONLY.iter().fold(run, |run, id| run.mut_arg(id, hide)));
-    Cli::from_arg_matches(&command.try_get_matches()?)
+    let matches = command.try_get_matches()?;
+    if let Some(("run", run)) = matches.subcommand()
+        && let Some(id) = SERVE_ONLY.iter().find(|id| run.value_source(id) == Some(ValueSource::CommandLine))
+    {
+        let message = format!("--{} has no meaning for run, whose proxy is private", id.replace('_', "-"));
+        return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
+    }
+    Cli::from_arg_matches(&matches)
 }
 
 fn main() -> ExitCode {

@@ -4,6 +4,7 @@
 //! `--shutdown-grace` at most; after that, or at a second signal, their clients are told and cut off.
 
 use std::io::Write;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,11 +77,21 @@ impl Signals {
 
     /// The next signal that ends something. At SIGHUP certificates and keys are read again meanwhile.
     async fn next_reloading(&mut self, proxy: &Arc<Proxy>) -> &'static str {
+        // One at a time, and beside the signals: a dead file system must not keep anybody from ending the process.
+        let mut reloading = None;
         loop {
+            let is_idle = reloading.is_none();
+            let reloaded = async {
+                match &mut reloading {
+                    Some(reloading) => Pin::as_mut(reloading).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => reload(Arc::clone(proxy)).await,
+                _ = self.hangup.recv(), if is_idle => reloading = Some(Box::pin(reload(Arc::clone(proxy)))),
+                () = reloaded => reloading = None,
             }
         }
     }

@@ -88,10 +88,14 @@ impl Proxy {
     /// Reads the certificates and keys of both sides again, for the connections to come. Blocks on the disk.
     ///
     /// # Errors
-    /// [`TlsError`] for the first that cannot be used; that side then goes on with what it had.
+    /// [`TlsError`] for the first that cannot be used; both sides go on with what they had then.
     pub fn reload_tls(&self) -> Result<(), TlsError> {
-        let clients = self.client_tls.as_ref().map_or(Ok(()), |tls| tls.reload());
-        self.upstreams.reload_tls().and(clients)
+        let for_clients = self.client_tls.as_ref().map(|tls| Ok((tls, tls.read()?))).transpose()?;
+        self.upstreams.tls.set(self.upstreams.tls.read()?);
+        if let Some((tls, identity)) = for_clients {
+            tls.set(identity);
+        }
+        Ok(())
     }
 
     /// Takes a client that comes `from` there from its first byte to its last. `stop` ends the session at once.
@@ -117,6 +121,8 @@ impl Proxy {
             server = %parts.told.upstream,
             version = parts.login.server_version,
             server_connection = parts.login.connection_id,
+            tls = applicant.packets.stream.tls_version(),
+            server_tls = parts.backend.stream.tls_version(),
             compression = parts.login.client_compression.map_or("off", Compression::name),
             server_compression = parts.login.server_compression.map_or("off", Compression::name),
             "session started"

@@ -1,7 +1,7 @@
 //! TLS: the certificates of either side, and what is asked of the peer's.
 //!
-//! Both sides are independent of each other: [`ClientTls`] is what clients are offered, [`UpstreamTls`] what servers
-//! are asked for. Their files are read at start and again on SIGHUP.
+//! Both sides are independent of each other: `ClientTls` is what clients are offered, `UpstreamTls` what servers are
+//! asked for. Their files are read at start and again on SIGHUP.
 
 mod clients;
 mod files;
@@ -41,6 +41,6 @@ impl<T> Current<T> {
 }
 
 /// What TLS says went wrong, if it was TLS and not the socket.
-fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+pub(crate) fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
     error.get_ref()?.downcast_ref()
 }

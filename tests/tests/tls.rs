@@ -272,6 +272,71 @@ fn certificates_of_clients_and_of_spillway() -> Result<()> {
 }
 
 #[test]
+fn a_certificate_that_the_server_refuses_is_not_shown_again() -> Result<()> {
+    let world = world();
+    let foreign = world.stranger.issue(&Leaf::client("backup"))?;
+    let own = [foreign.option("upstream-tls-cert"), foreign.option("upstream-tls-key")];
+    for server in [&world.mariadb, &world.mysql] {
+        let spillway = Spillway::to(&server.tcp()).options(&own.each_ref().map(String::as_str)).start()?;
+        for (mut client, code) in [
+            (mariadb("mysql", spillway.endpoint(), &[]), "ERROR 1429"),
+            (mysql("mysql", spillway.endpoint(), &[]), "ERROR 2026"),
+        ] {
+            let told = finish(client.arg("--execute=DO 0"))?.stderr;
+            ensure!(told.contains(code) && told.contains("--upstream-tls-cert"), "{told}");
+        }
+        let tries = spillway.log().lines().iter().filter(|line| line.contains("attempt to reach")).count();
+        ensure!(tries == 2, "{tries} attempts of two clients: {:#?}", spillway.log().lines());
+    }
+    Ok(())
+}
+
+#[test]
+fn whoever_must_have_a_certificate_must_use_tls() -> Result<()> {
+    let world = world();
+    let client_ca = ca("tls-client-ca", &world.authority);
+    let spillway = world.spillway(&world.mysql, &[&client_ca])?;
+    let plain = finish(&mut mysql("mysql", spillway.endpoint(), &["--ssl-mode=DISABLED", "--execute=DO 0"]))?;
+    ensure!(plain.stderr.contains("ERROR 3159"), "{}", plain.stderr);
+    let optional = world.spillway(&world.mysql, &[&client_ca, "--tls-client-cert=optional"])?;
+    finish(&mut mysql("mysql", optional.endpoint(), &["--ssl-mode=DISABLED", "--execute=DO 0"]))?
+        .success()?;
+    Ok(())
+}
+
+#[test]
+fn versions() -> Result<()> {
+    let world = world();
+    let certificate = world.authority.issue(&Leaf::server())?;
+    let old = Server::start(&[
+        &certificate.option("ssl-cert"),
+        &certificate.option("ssl-key"),
+        "--tls-version=TLSv1.2",
+    ])?;
+    let through = |options: &[&str]| -> Result<Finished> {
+        let spillway = Spillway::to(&old.tcp()).options(options).start()?;
+        finish(&mut mariadb("mysql", spillway.endpoint(), &["--execute=DO 0"]))
+    };
+    through(&["--upstream-tls=required"])?.success()?;
+    let refused = through(&["--upstream-tls=required", "--upstream-tls-min-version=1.3"])?;
+    ensure!(
+        refused.stderr.contains("ERROR 1429") && refused.stderr.contains("(error 2026)"),
+        "{}",
+        refused.stderr
+    );
+
+    let spillway = world.spillway(&world.mysql, &[])?;
+    for version in ["TLSv1.2", "TLSv1.3"] {
+        let option = format!("--tls-version={version}");
+        let options = ["--ssl-mode=REQUIRED", &option, "--execute=DO 0"];
+        finish(&mut mysql("mysql", spillway.endpoint(), &options))?.success()?;
+        let version = version.trim_start_matches("TLSv");
+        spillway.wait_for_log(&format!(" tls=\"{version}\""), LIMIT)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_self_signed_certificate_is_told_by_its_fingerprint() -> Result<()> {
     let world = world();
     let spillway = Spillway::to(&world.mysql.tcp()).options(&["--tls-self-signed"]).start()?;
@@ -311,7 +376,9 @@ fn certificates_are_read_again_at_sighup() -> Result<()> {
     verify(&world.authority)?.success()?;
     ensure!(verify(&world.stranger)?.stderr.contains("ERROR 2026"));
 
+    // All or nothing: a good one on one side is not taken where the other side's is bad.
     std::fs::write(certificate.key(), "no key")?;
+    std::fs::write(&upstream_ca, text(world.stranger.file())?)?;
     spillway.signal(Signal::SIGHUP)?;
     let line = spillway.wait_for_log("going on with the certificates", LIMIT)?;
     ensure!(line.contains("--tls-key") && line.contains("no private key in it"), "{line}");

@@ -46,6 +46,10 @@ fn files_that_are_of_no_use() -> Result<()> {
         (words(&["--tls=required"]), &["--tls-self-signed"]),
         (words(&["--tls=preferred"]), &["--tls-self-signed"]),
         (vec![nowhere("tls-client-ca")], &["--tls-client-ca is of no use without --tls-cert"]),
+        (
+            vec!["--tls-self-signed".to_owned(), one.option("tls-client-ca"), "--tls=preferred".to_owned()],
+            &["--tls preferred lets clients in without TLS"],
+        ),
         (words(&["--tls-self-signed", "--tls-client-cert=optional"]), &["without --tls-client-ca"]),
         (vec!["--tls-self-signed".to_owned(), garbage("tls-client-ca")], &["--tls-client-ca "]),
         (vec![nowhere("upstream-tls-ca")], &["--upstream-tls-ca /no/such/file.pem"]),
@@ -68,6 +72,7 @@ fn files_that_are_of_no_use() -> Result<()> {
         ensure!(finished.code() == 78, "{options:?}: status {}: {told}", finished.code());
         ensure!(parts.iter().all(|part| told.contains(part)), "{options:?}: {parts:?}: {told}");
         ensure!(!told.contains("nonsense!"), "shows the file: {told}");
+        ensure!(!told.contains("  "), "{told}");
     }
     let finished = serve(&words(&["--upstream-tls=sometimes"]))?;
     ensure!(finished.code() == 2 && finished.stderr.contains("verify-identity"), "{}", finished.stderr);

@@ -75,7 +75,7 @@ pub(crate) enum Cause {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
-    Lost(#[from] PacketIoError),
+    Lost(#[source] PacketIoError),
     #[error("no answer within {:.1} s", .0.as_secs_f32())]
     TimedOut(Duration),
     #[error("the server says {code}: {message}")]
@@ -88,6 +88,19 @@ pub(crate) enum Cause {
     Nonsense(HandshakeError),
     #[error("what the server sent is not understood in a login")]
     Unexpected,
+}
+
+/// With TLS 1.3 a server looks at a client's certificate when TLS has begun for the client already: its word against it
+/// comes in place of a packet.
+impl From<PacketIoError> for Cause {
+    fn from(error: PacketIoError) -> Self {
+        match error {
+            PacketIoError::Io(error) => {
+                TlsFailure::of(error).map_or_else(|error| Self::Lost(error.into()), Self::Tls)
+            }
+            error => Self::Lost(error),
+        }
+    }
 }
 
 impl Cause {

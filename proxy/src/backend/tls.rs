@@ -37,7 +37,16 @@ impl Upstreams {
             }
         };
         let request = response.ssl_request(capabilities | reached.hop | Capabilities::SSL);
-        let name = reached.server.tls_name();
+        let name = match reached.server.tls_name() {
+            Some(name) => name,
+            None if self.tls.checks_name() => {
+                decline(reached.stream, &reached.greeting).await;
+                let failure = TlsFailure::NoName(reached.server.upstream.to_string());
+                return Err(failed(reached.server, failure.into()));
+            }
+            // Nobody looks at it.
+            None => ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into()),
+        };
         let begun = async {
             reached.stream.ask(&request).await?;
             if !reached.stream.ahead.is_empty() {
@@ -59,14 +68,12 @@ impl Upstreams {
 }
 
 impl Server {
-    /// The name that its certificate is to have.
-    fn tls_name(&self) -> ServerName<'static> {
+    /// The name that its certificate is to have, if that can be a name.
+    fn tls_name(&self) -> Option<ServerName<'static>> {
         let host = match &self.upstream {
             Endpoint::Tcp { host, .. } => host.as_str(),
             Endpoint::Unix(_) => "localhost",
         };
-        // What is no name for a certificate equals none.
-        ServerName::try_from(host.trim_end_matches('.').to_owned())
-            .unwrap_or_else(|_| ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into()))
+        ServerName::try_from(host.trim_end_matches('.').to_owned()).ok()
     }
 }

@@ -97,9 +97,16 @@ pub enum ConfigError {
         /// The other.
         needed: &'static str,
     },
+    /// Clients could do without the certificate that they must have.
+    #[error(
+        "--tls preferred lets clients in without TLS, and so without the certificate of --tls-client-ca: make it \
+         --tls required, or add --tls-client-cert optional"
+    )]
+    ClientsWithoutTls,
     /// A CA that nothing is checked by.
     #[error(
-        "--upstream-tls-ca is given, and --upstream-tls says not to check the server's certificate: make it verify-ca          or verify-identity, or drop the CA"
+        "--upstream-tls-ca is given, and --upstream-tls says not to check the server's certificate: make it verify-ca \
+         or verify-identity, or drop the CA"
     )]
     UnusedCa,
     /// The account's file cannot be used, or the configuration file holds a password and is open to others.

@@ -30,14 +30,17 @@ impl Settings {
                 Some(ClientCertificates { ca: ca.clone(), required: mode != Some(ClientCertMode::Optional) })
             }
         };
+        let must_prove = clients.as_ref().is_some_and(|clients| clients.required);
         match (own, self.tls) {
+            (Some(_), Some(ClientTlsMode::Preferred)) if must_prove => Err(ConfigError::ClientsWithoutTls),
             (None, Some(ClientTlsMode::Preferred | ClientTlsMode::Required)) => {
                 Err(ConfigError::NoCertificate)
             }
             (None, _) if clients.is_some() => Err(without("--tls-client-ca", "--tls-cert")),
             (None, _) | (_, Some(ClientTlsMode::Off)) => Ok(None),
             (Some(own), mode) => {
-                let required = mode == Some(ClientTlsMode::Required);
+                // A certificate can be demanded only of who uses TLS.
+                let required = mode == Some(ClientTlsMode::Required) || must_prove;
                 Ok(Some(Arc::new(ClientTls::new(ClientTlsFiles { own, clients }, required)?)))
             }
         }

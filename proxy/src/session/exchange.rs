@@ -63,7 +63,7 @@ impl<'a> Exchange<'a> {
     /// Passes packets on in both directions until the server, which has got the client's first answer, ends the
     /// exchange. Gives the payload of its OK.
     pub(crate) async fn run(&mut self, backend: &mut PacketStream) -> Result<Vec<u8>, ExchangeError> {
-        let server = |error| ExchangeError::Server(Cause::Lost(error));
+        let server = |error| ExchangeError::Server(Cause::from(error));
         let mut clients_turn = false;
         let mut held_back = None;
         loop {

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use spillway_protocol::HandshakeError;
+use tokio_rustls::rustls::{AlertDescription, Error as TlsError};
 use tracing::{debug, info, warn};
 
 use crate::backend::ReachError;
@@ -12,6 +13,7 @@ use crate::backend::failure::{Cause, Phase};
 use crate::backend::login::LoginRefused;
 use crate::packet_stream::PacketIoError;
 use crate::rsa::RsaError;
+use crate::tls::tls_error;
 
 const ER_CON_COUNT_ERROR: u16 = 1040;
 const ER_HANDSHAKE_ERROR: u16 = 1043;
@@ -39,7 +41,7 @@ pub(crate) enum Refusal {
     ClientBroken(PacketIoError),
     #[error("the client said nothing for {} s", .0.as_secs())]
     ClientSilent(Duration),
-    #[error("the client began TLS and did not end the beginning: {0}")]
+    #[error("the client began TLS and did not end the beginning: {0}{advice}", advice = client_tls_advice(.0))]
     ClientTls(io::Error),
     #[error("connections without TLS are refused here (--tls required): let the client use it")]
     NoTls,
@@ -114,6 +116,25 @@ pub(crate) enum Refusal {
     Server { cause: Cause, sequence_id: u8, payload: Vec<u8> },
     #[error("the server sent {0} bytes behind the end of the login")]
     BytesBehindLogin(usize),
+}
+
+/// What to do about a client that has broken TLS off, for the log.
+fn client_tls_advice(error: &io::Error) -> &'static str {
+    match tls_error(error) {
+        Some(TlsError::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired,
+        )) => {
+            "; it does not trust the certificate: name the certificate's CA to the client (ssl-ca), or give spillway one \
+             that the client knows"
+        }
+        Some(TlsError::NoCertificatesPresented) => "; it has no certificate, and --tls-client-ca demands one",
+        Some(TlsError::InvalidCertificate(_)) => "; its certificate is not one of --tls-client-ca",
+        Some(TlsError::PeerIncompatible(_)) => "; only TLS 1.2 and 1.3 are spoken here",
+        _ => "",
+    }
 }
 
 impl From<ReachError> for Refusal {

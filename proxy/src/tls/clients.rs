@@ -72,6 +72,8 @@ pub(crate) struct Identity {
     pub(crate) config: Arc<ServerConfig>,
     /// SHA-256 of the certificate.
     pub(crate) fingerprint: [u8; 32],
+    /// What is wrong with its dates.
+    dates_problem: Option<&'static str>,
 }
 
 impl ClientTls {
@@ -80,17 +82,23 @@ impl ClientTls {
     /// # Errors
     /// [`TlsError`] if one of them cannot be used.
     pub(crate) fn new(files: ClientTlsFiles, required: bool) -> Result<Self, TlsError> {
-        let current = Current::new(files.read()?);
-        Ok(Self { files, required, current })
+        let identity = files.read()?;
+        files.tell(&identity);
+        Ok(Self { files, required, current: Current::new(identity) })
     }
 
-    /// Reads the files again, for the connections to come. What was read before stays if that fails.
+    /// Reads the files again.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        self.current.set(self.files.read()?);
-        Ok(())
+    pub(crate) fn read(&self) -> Result<Identity, TlsError> {
+        self.files.read()
+    }
+
+    /// What the connections to come are shown.
+    pub(crate) fn set(&self, identity: Identity) {
+        self.files.tell(&identity);
+        self.current.set(identity);
     }
 
     pub(crate) fn current(&self) -> Arc<Identity> {
@@ -135,11 +143,12 @@ impl ClientTlsFiles {
             },
             OwnCertificate::SelfSigned(_) => setup(source),
         })?;
-        Ok(self.tell(Identity { config: Arc::new(config), fingerprint: fingerprint(&own) }, &own))
+        let (fingerprint, dates_problem) = (fingerprint(&own), dates_problem(&own));
+        Ok(Identity { config: Arc::new(config), fingerprint, dates_problem })
     }
 
     /// Tells the log by what the clients can recognise the certificate.
-    fn tell(&self, identity: Identity, own: &CertificateDer<'static>) -> Identity {
+    fn tell(&self, identity: &Identity) {
         let sha256 = in_hex(&identity.fingerprint);
         match &self.own {
             OwnCertificate::Files { certificate, .. } => {
@@ -147,10 +156,9 @@ impl ClientTlsFiles {
             }
             OwnCertificate::SelfSigned(_) => info!(sha256, "self-signed certificate for the clients"),
         }
-        if let Some(problem) = dates_problem(own) {
+        if let Some(problem) = identity.dates_problem {
             warn!(sha256, problem, "clients that check the certificate will refuse it");
         }
-        identity
     }
 }
 

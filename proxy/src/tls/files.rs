@@ -1,11 +1,13 @@
 //! Certificates and keys, in PEM.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::pem::{Error as PemError, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tracing::warn;
 
 /// TLS cannot be set up as it is asked for. Exit code 78.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +76,11 @@ pub(super) fn read_certificates(
 /// The key of a file.
 pub(super) fn read_key(option: &'static str, path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let missing = "no private key in it: it must be in PEM, and not encrypted";
-    PrivateKeyDer::from_pem_file(path).map_err(|error| pem_failed(option, path, error, missing))
+    let key = PrivateKeyDer::from_pem_file(path).map_err(|error| pem_failed(option, path, error, missing))?;
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.mode() & 0o004 != 0) {
+        warn!(option, path = %path.display(), "everybody on this host can read the private key: take that right away");
+    }
+    Ok(key)
 }
 
 fn pem_failed(option: &'static str, path: &Path, error: PemError, missing: &str) -> TlsError {

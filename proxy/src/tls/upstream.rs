@@ -41,13 +41,22 @@ impl UpstreamTls {
         Ok(Self { files, current })
     }
 
-    /// Reads the files again, for the connections to come. What was read before stays if that fails.
+    /// Reads the files again.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub(crate) fn reload(&self) -> Result<(), TlsError> {
-        self.current.set(self.files.read()?);
-        Ok(())
+    pub(crate) fn read(&self) -> Result<Option<Arc<ClientConfig>>, TlsError> {
+        self.files.read()
+    }
+
+    /// What the connections to come begin TLS with.
+    pub(crate) fn set(&self, config: Option<Arc<ClientConfig>>) {
+        self.current.set(config);
+    }
+
+    /// Whether the name in the server's certificate must be right.
+    pub(crate) fn checks_name(&self) -> bool {
+        self.files.mode == UpstreamTlsMode::VerifyIdentity
     }
 
     /// How TLS begins with a server, if it does.
@@ -113,9 +122,13 @@ impl UpstreamTlsFiles {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsFailure {
     #[error(
-        "the server offers no TLS, and it is demanded (--upstream-tls, or the options of run's command): turn it on there (ssl_cert, ssl_key)"
+        "the server offers no TLS, and it is demanded (--upstream-tls, or the options of run's command, or by default its client, if that is of MariaDB 11.4 or later: --skip-ssl does without): turn it on there (ssl_cert, ssl_key)"
     )]
     NotOffered,
+    #[error(
+        "{0} is no name that a certificate can have: name the server otherwise, or use --upstream-tls verify-ca"
+    )]
+    NoName(String),
     #[error("{error}; {}", advice(.error))]
     Failed { error: Box<Error> },
 }

@@ -52,6 +52,9 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
+/// What webpki calls a CA's own certificate in a server's place.
+const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
+
 /// Checks that a CA vouches for the certificate, and the name in it if that is wanted.
 ///
 /// The certificate may also be that of the CA itself: OpenSSL's self-signed ones are of that kind, and webpki, unlike the
@@ -91,8 +94,10 @@ impl ServerCertVerifier for ByCa {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let verified = match self.verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
-            // "A CA is used as a server": its dates were looked at before, its name was not.
-            Err(Error::InvalidCertificate(CertificateError::Other(_))) if self.is_root(end_entity) => {
+            // Its dates were looked at before, its name was not.
+            Err(Error::InvalidCertificate(CertificateError::Other(problem)))
+                if problem.to_string() == CA_AS_SERVER && self.is_root(end_entity) =>
+            {
                 let certificate = ParsedCertificate::try_from(end_entity)?;
                 verify_server_name(&certificate, name).map(|()| ServerCertVerified::assertion())
             }

@@ -35,6 +35,9 @@ pub(crate) struct TlsDemand {
     pub(crate) because: String,
     /// MariaDB's clients since 11.4 leave the name in the certificate alone where the server is on the same host.
     pub(crate) any_name_if_local: bool,
+    /// Nothing is asked, but MariaDB's clients since 11.4 insist on TLS by default, also with a server on the same host,
+    /// where that is of no use.
+    pub(crate) insists_by_default: bool,
     /// MySQL's clients check no certificate without a CA.
     pub(crate) needs_ca: bool,
     /// CA certificates: a file.
@@ -75,10 +78,14 @@ impl TlsDemand {
             Dialect::MariaDb { verifies } => options.mariadb(verifies),
             Dialect::MyDumper => options.mydumper()?,
         };
+        let withdrawn = options.last(Says::Verified).is_some_and(|by| !by.is_on());
         let home = home.filter(|_| dialect == Dialect::MySql);
         let mut demand = Self {
             mode: asked.map(|asked| asked.mode),
             because: asked.map(|asked| shown(asked.by)).unwrap_or_default(),
+            insists_by_default: dialect == Dialect::MariaDb { verifies: true }
+                && asked.is_none()
+                && !withdrawn,
             ..Self::default()
         };
         if demand.mode == Some(UpstreamTlsMode::Off) {

@@ -78,6 +78,11 @@ impl TlsDemand {
     /// [`TlsDemandError`] if the connection would be weaker than the client asks for.
     pub(crate) fn join(&self, settings: &mut Settings) -> Result<(), TlsDemandError> {
         let asked = self.mode_towards(settings.upstream.as_deref().unwrap_or_default());
+        let is_remote = !settings.upstream.iter().flatten().all(is_local);
+        if self.insists_by_default && is_remote && settings.upstream_tls_ca.is_none() {
+            // A default, which gives way to anything that was said.
+            settings.upstream_tls.get_or_insert(UpstreamTlsMode::Required);
+        }
         let ca_alone = settings.upstream_tls_ca.as_ref().map(|_| UpstreamTlsMode::VerifyCa);
         let own = settings.upstream_tls.or(ca_alone);
         if own < asked && asked >= Some(UpstreamTlsMode::Required) {
