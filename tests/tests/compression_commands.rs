@@ -336,6 +336,30 @@ fn the_c_library_with_cursors_bulk_and_pipelining() -> Result<()> {
 }
 
 #[test]
+fn a_change_of_user_with_and_without_another_scramble() -> Result<()> {
+    let change = |name: &str, mut raw: Raw| -> Result<()> {
+        raw.execute("SET @state = 'kept'").context(name.to_owned())?;
+        for _ in 0..2 {
+            raw.change_user(USER, PASSWORD, "mysql").with_context(|| name.to_owned())?.ok()?;
+            let state = raw.query("SELECT @state, DATABASE()").with_context(|| name.to_owned())?;
+            ensure!(state == [["NULL", "mysql"]], "{name}: {state:?}");
+        }
+        let error = raw.change_user(USER, "wrong", "mysql").with_context(|| name.to_owned())?.err()?;
+        ensure!(error.code == 1045, "{name}: {error:?}");
+        Ok(())
+    };
+    for (name, raw) in sessions()? {
+        change(name, raw)?;
+    }
+    // With stored credentials the client is asked anew, by an AuthSwitchRequest.
+    let stored = Stored::start(places().server.address(), &["--upstream-compression=zlib"])?;
+    let address = stored.spillway.address()?;
+    change("stored, plain", Raw::login(address)?)?;
+    change("stored, zlib", Raw::login_packed(address, Algorithm::Zlib)?)?;
+    change("stored, zstd", Raw::login_packed(address, Algorithm::Zstd)?)
+}
+
+#[test]
 fn a_connection_that_takes_the_place_of_a_lost_one_is_compressed() -> Result<()> {
     let stored = Stored::start(places().server.address(), &["--upstream-compression=zlib"])?;
     let mut raw = Raw::login_packed(stored.spillway.address()?, Algorithm::Zlib)?;
