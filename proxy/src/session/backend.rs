@@ -3,6 +3,7 @@
 //! What the client asked and what the proxy asks for itself go through the same stream; [`Pending`] keeps them apart.
 
 mod compression;
+mod own_command;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use crate::packet_stream::PacketStream;
 use crate::spool::{ResponseId, Spool};
 use crate::stream::Stream;
 use compression::BackendCompression;
+pub(crate) use own_command::OwnCommand;
 
 /// Bytes of commands that wait to be written before no more are taken from the client. What goes beyond memory waits
 /// in the client's own socket.
@@ -31,38 +33,6 @@ const OWN_RESPONSE_LIMIT: usize = 4 * 1024;
 
 /// The longest response to a setting: an OK packet that tells what has changed.
 const SETTING_RESPONSE_LIMIT: usize = 64 * 1024;
-
-/// A command of the proxy's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum OwnCommand {
-    /// A session-init statement.
-    SessionInit(String),
-    /// Asks for the server's idle timeouts. The last of those that begin a session.
-    IdleTimeouts(&'static str),
-    /// Asks which server this is.
-    Identity(&'static str),
-    /// COM_STATISTICS, for the server's uptime.
-    Uptime,
-    /// A setting of the client's, made again on a new connection: the payload.
-    Replay(Vec<u8>),
-    /// COM_STATISTICS. Not COM_PING, whose OK sets ROW_COUNT() to 0; this leaves ROW_COUNT(), warnings and
-    /// FOUND_ROWS() alone.
-    Keepalive,
-}
-
-impl OwnCommand {
-    fn packet(&self, query_attributes: bool) -> (Command, Vec<u8>) {
-        let head: &[u8] = if query_attributes { &[Command::QUERY.0, 0, 1] } else { &[Command::QUERY.0] };
-        let query = |sql: &str| (Command::QUERY, [head, sql.as_bytes()].concat());
-        let (command, payload) = match self {
-            Self::SessionInit(sql) => query(sql),
-            Self::IdleTimeouts(sql) | Self::Identity(sql) => query(sql),
-            Self::Keepalive | Self::Uptime => (Command::STATISTICS, vec![Command::STATISTICS.0]),
-            Self::Replay(payload) => (Command(payload.first().copied().unwrap_or_default()), payload.clone()),
-        };
-        (command, encode_packet(0, &payload))
-    }
-}
 
 /// A command of the client's that can be sent again on another connection.
 pub(crate) struct Setting {
