@@ -42,7 +42,7 @@ pub use signals::BlockedSignals;
 pub use socket_dir::SocketDir;
 pub use tls::TlsDemandError;
 
-use crate::config::{ConfigError, Settings};
+use crate::config::{ConfigError, Settings, UpstreamCompression};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::session::Proxy;
@@ -65,6 +65,7 @@ pub struct Plan {
     switch_off_tls: Vec<&'static str>,
     tls: TlsDemand,
     server_key: ServerKey,
+    compression: Option<UpstreamCompression>,
 }
 
 /// The server's RSA key, as the client's options have it.
@@ -82,6 +83,25 @@ impl ServerKey {
             file: last("server-public-key-path").and_then(Given::text).map(PathBuf::from),
             is_fetched: last("get-server-public-key").is_some_and(Given::is_on),
         }
+    }
+}
+
+/// The compression that the client asks for. mydumper's `--compress` is about its files.
+fn asked_compression(family: Family, given: &[Given]) -> Option<UpstreamCompression> {
+    let switch = match family {
+        Family::MyGetopt => "compress",
+        Family::GOption => "compress-protocol",
+    };
+    let last = |name: &str| given.iter().rfind(|given| given.name == name);
+    let first = last("compression-algorithms").and_then(Given::text).map(|list| {
+        let list = list.to_string_lossy().to_ascii_lowercase();
+        list.split(',').next().unwrap_or_default().trim().to_owned()
+    });
+    match first.as_deref() {
+        Some("zlib") => Some(UpstreamCompression::Zlib),
+        Some("zstd") => Some(UpstreamCompression::Zstd),
+        Some(_) => None,
+        None => last(switch).filter(|given| given.is_on()).map(|_| UpstreamCompression::Zlib),
     }
 }
 
@@ -110,6 +130,7 @@ impl Plan {
         let upstream = upstream.map_or_else(|| connection.upstream(), Ok)?;
         let login = Login { family: program.family, given: &given, env: &env, login_name: &login_name };
         let account = login.credentials();
+        let compression = asked_compression(program.family, &given);
         Ok(Self {
             upstream,
             account,
@@ -121,6 +142,7 @@ impl Plan {
             switch_off_tls: tls::switch_off(dialect, &table, &given),
             tls,
             server_key: ServerKey::read(&given),
+            compression,
         })
     }
 
@@ -139,7 +161,7 @@ impl Plan {
 
     /// Makes what the private proxy's sessions share. What the client's options ask of TLS is added to `settings`, as
     /// the way to the server is Spillway's now: the stricter one of the two holds. So is what they say of the server's RSA
-    /// key. The private socket has no TLS, so
+    /// key and of compression. The private socket has no TLS, so
     /// certificates for the clients, which a file for `serve` may name, are not looked at.
     ///
     /// # Errors
@@ -160,6 +182,7 @@ impl Plan {
             settings.upstream_server_public_key = self.server_key.file.clone();
         }
         settings.get_server_public_key.get_or_insert(self.server_key.is_fetched);
+        settings.upstream_compression = settings.upstream_compression.or(self.compression);
         self.tls.join(&mut settings)?;
         settings.proxy().map_err(|error| match error {
             ConfigError::Tls(problem) if self.tls.concerns_files() => {

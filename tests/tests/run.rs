@@ -45,6 +45,27 @@ fn assert_same(direct: &Finished, through: &Finished) -> Result<()> {
 }
 
 #[test]
+fn compression_is_for_the_way_to_the_server() -> Result<()> {
+    let status = ["--batch", "--skip-column-names", "-e", "SHOW STATUS LIKE 'Compression'"];
+    for (options, compressed) in [
+        (&["--compress"][..], "ON"),
+        (&["-C"], "ON"),
+        (&["--compress", "--skip-compress"], "OFF"),
+        (&[], "OFF"),
+    ] {
+        let line = run::arguments("mysql", &server().tcp(), &[options, &status].concat());
+        for finished in [run::direct(&line)?, run::to_end(&[], &line)?] {
+            let text = finished.success()?.text();
+            ensure!(text.trim_end().ends_with(compressed), "{options:?}: {text}");
+        }
+    }
+    let line = run::arguments("mysql", &server().tcp(), &[&["--compress"][..], &status].concat());
+    let text = run::to_end(&["--upstream-compression=off"], &line)?.success()?.text();
+    ensure!(text.trim_end().ends_with("OFF"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn clients_with_options_on_the_command_line() -> Result<()> {
     let log = server().query("SHOW BINARY LOGS")?[0].split('\t').next().context("no binary log")?.to_owned();
     for (program, more) in [

@@ -185,7 +185,7 @@ pub(crate) fn split_at_equals(option: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// The options that choose the server and the account, and, for mydumper, the option files. Those for TLS have a table
 /// of their own.
-const RELEVANT: [&str; 15] = [
+const RELEVANT: [&str; 18] = [
     "user",
     "password",
     "password1",
@@ -201,6 +201,9 @@ const RELEVANT: [&str; 15] = [
     "defaults-extra-file",
     "server-public-key-path",
     "get-server-public-key",
+    "compress",
+    "compression-algorithms",
+    "compress-protocol",
 ];
 
 #[cfg(test)]
