@@ -13,7 +13,7 @@ pub(crate) enum Way {
     Open,
     /// Nobody: a Unix socket.
     Socket,
-    /// Nobody: TLS.
+    /// Nobody: TLS. Where the certificate is not checked, nobody who only listens; the clients call that safe as well.
     Tls,
 }
 

@@ -72,7 +72,7 @@ impl Stream {
         }
     }
 
-    /// Whether nobody between the two ends can read or change what goes over it: TLS, or a Unix socket.
+    /// Whether nobody who listens between the two ends can read what goes over it: TLS, or a Unix socket.
     pub(crate) fn is_safe(&self) -> bool {
         self.is_tls() || self.is_unix()
     }
