@@ -290,7 +290,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_option_of_a_cluster_takes_the_next_argument() {
-        assert_eq!(noted("-Nch db1"), [pair("host", "db1")]);
+        assert_eq!(noted("-Nkh db1"), [pair("host", "db1")]);
         assert_eq!(noted("-hN db1"), [pair("host", "db1")]);
     }
 
