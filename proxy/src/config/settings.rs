@@ -78,7 +78,7 @@ pub struct Settings {
     #[serde(skip)]
     pub clients_own: Option<Arc<Credentials>>,
 
-    /// TLS towards the clients [default: preferred with a certificate, otherwise off]
+    /// TLS towards the clients [default: preferred with a certificate, required with --tls-client-ca, otherwise off]
     #[arg(long, value_name = "MODE", env = "SPILLWAY_TLS")]
     pub tls: Option<ClientTlsMode>,
 
