@@ -194,11 +194,20 @@ impl Settings {
             memory: MemoryBudget::new(memory.0, per_session.0),
             disk: DiskBudget::new(dir, max, min_free),
             session_init: session_init.into_iter().filter(|sql| !sql.trim().is_empty()).collect(),
+            busy_poll: self.busy_poll.map_or_else(default_busy_poll, |Span(time)| time),
             keepalive,
             keepalive_for: self.keepalive_for.map_or(Duration::from_secs(12 * 3600), |Span(time)| time),
             allow_socket_upstream: self.allow_socket_upstream.unwrap_or(false),
             told_errors: AtomicU64::new(0),
         })
+    }
+}
+
+/// With a single core nobody could bring the packet that is waited for.
+fn default_busy_poll() -> Duration {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() > 1 => Duration::from_micros(200),
+        _ => Duration::ZERO,
     }
 }
 

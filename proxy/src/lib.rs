@@ -1,7 +1,7 @@
 //! Spillway: a MySQL/MariaDB proxy that lets a dump survive slow sinks.
 //!
 //! ```text
-//! main ─► config ─► serve ─► listener ─► session ─┬─► backend (reaching the server)
+//! main ─► config ─► serve ─► listener ─► (lanes) session ─┬─► backend (reaching the server)
 //!              └──► run  ──┘                       └─► spool (memory, disk, budgets)
 //! ```
 //!
@@ -10,12 +10,14 @@
 #![warn(missing_docs)]
 
 mod backend;
+mod busy_poll;
 mod client_address;
 mod compressed;
 pub mod config;
 mod connection_ids;
 pub mod credentials;
 pub mod endpoint;
+pub mod lanes;
 pub mod listener;
 mod packet_stream;
 mod printable;

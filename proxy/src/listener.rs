@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UnixListener, UnixStream, lookup_host};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::client_address::ClientAddress;
 use crate::endpoint::Endpoint;
+use crate::lanes::Lanes;
 use crate::proxy_protocol::{self, HeaderError, Network};
 use crate::session::Proxy;
 use crate::stream::Stream;
@@ -88,11 +88,11 @@ impl Listener {
         Self { headers_from: from, ..self }
     }
 
-    /// Accepts clients until `stop_accepting`, each a task of `sessions`; `stop_sessions` ends those at once.
+    /// Accepts clients until `stop_accepting`, each a session on `lanes`; `stop_sessions` ends those at once.
     pub async fn accept(
         self,
         proxy: Arc<Proxy>,
-        sessions: TaskTracker,
+        lanes: Arc<Lanes>,
         stop_accepting: CancellationToken,
         stop_sessions: CancellationToken,
     ) {
@@ -106,7 +106,7 @@ impl Listener {
                 Ok((client, from)) => {
                     let has_header = self.headers_from.iter().any(|network| network.has(from.ip()));
                     let (proxy, stop) = (Arc::clone(&proxy), stop_sessions.clone());
-                    sessions.spawn(serve_client(proxy, client, from, has_header, stop));
+                    lanes.spawn(serve_client(proxy, client, from, has_header, stop));
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a client; trying again");
@@ -116,18 +116,34 @@ impl Listener {
         }
     }
 
-    async fn accept_one(&self) -> io::Result<(Stream, ClientAddress)> {
+    async fn accept_one(&self) -> io::Result<(Accepted, ClientAddress)> {
         match &self.socket {
             Socket::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 let from = ClientAddress::tcp(peer, stream.local_addr()?);
-                Ok((Stream::tcp(stream)?, from))
+                Ok((Accepted::Tcp(stream.into_std()?), from))
             }
             Socket::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let from = ClientAddress::unix(&stream.peer_cred()?);
-                Ok((Stream::unix(stream), from))
+                Ok((Accepted::Unix(stream.into_std()?), from))
             }
+        }
+    }
+}
+
+/// A connection that no runtime has yet: its session's will.
+enum Accepted {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepted {
+    /// For the runtime that this is called on.
+    fn into_stream(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => Stream::tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Ok(Stream::unix(UnixStream::from_std(stream)?)),
         }
     }
 }
@@ -135,11 +151,15 @@ impl Listener {
 /// Takes a client from its PROXY header, if it has to begin with one, to its end.
 async fn serve_client(
     proxy: Arc<Proxy>,
-    mut client: Stream,
+    client: Accepted,
     mut from: ClientAddress,
     has_header: bool,
     stop: CancellationToken,
 ) {
+    let mut client = match client.into_stream() {
+        Ok(client) => client,
+        Err(error) => return warn!(peer = from.shown, %error, "cannot serve a client"),
+    };
     if has_header {
         let received = tokio::select! {
             received = proxy_protocol::receive(&mut client) => received,

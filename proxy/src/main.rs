@@ -98,7 +98,7 @@ fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
         for address in &listen {
             listeners.push(Listener::bind(address).await?.with_proxy_headers(Arc::clone(&networks)));
         }
-        serve(proxy, listeners, settings.shutdown_grace()).await.context("cannot receive signals")?;
+        serve(proxy, listeners, settings.shutdown_grace()).await.context("cannot start serving")?;
         Ok(ExitCode::SUCCESS)
     })?
 }
@@ -130,7 +130,8 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
 /// Runs a future to its end. A look-up that the system's resolver still works on is left behind: nothing waits for its
 /// answer any more, and it may take half a minute.
 fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // Signals and listeners; sessions have threads of their own (spillway::lanes).
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;

@@ -14,49 +14,49 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
+use crate::lanes::Lanes;
 use crate::listener::Listener;
 use crate::session::Proxy;
 
 /// Serves until a signal ends it. Returns how many responses ended with an error of Spillway's own.
 ///
 /// # Errors
-/// If the process cannot receive signals.
+/// If the process cannot receive signals, or start threads.
 pub async fn serve(proxy: Arc<Proxy>, listeners: Vec<Listener>, grace: Duration) -> std::io::Result<u64> {
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
         hangup: signal(SignalKind::hangup())?,
     };
-    let (sessions, acceptors) = (TaskTracker::new(), TaskTracker::new());
+    let (lanes, acceptors) = (Arc::new(Lanes::start()?), TaskTracker::new());
     let (stop_accepting, stop_sessions) = (CancellationToken::new(), CancellationToken::new());
     for listener in listeners {
         announce(&listener);
         acceptors.spawn(listener.accept(
             Arc::clone(&proxy),
-            sessions.clone(),
+            Arc::clone(&lanes),
             stop_accepting.clone(),
             stop_sessions.clone(),
         ));
     }
     acceptors.close();
-    sessions.close();
 
     let name = signals.next_reloading(&proxy).await;
     stop_accepting.cancel();
     acceptors.wait().await;
     info!(
         signal = name,
-        running = sessions.len(),
+        running = lanes.running(),
         ?grace,
         "no new sessions; the running ones may end by themselves"
     );
     tokio::select! {
-        () = sessions.wait() => {}
-        () = tokio::time::sleep(grace) => warn!(running = sessions.len(), "--shutdown-grace is over: ending sessions"),
-        name = signals.next() => warn!(signal = name, running = sessions.len(), "second signal: ending sessions"),
+        () = lanes.wait() => {}
+        () = tokio::time::sleep(grace) => warn!(running = lanes.running(), "--shutdown-grace is over: ending sessions"),
+        name = signals.next() => warn!(signal = name, running = lanes.running(), "second signal: ending sessions"),
     }
     stop_sessions.cancel();
-    sessions.wait().await;
+    lanes.wait().await;
     info!("stopped");
     Ok(proxy.told_errors())
 }

@@ -18,6 +18,7 @@ mod relay;
 mod stored;
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::backend::Upstreams;
+use crate::busy_poll::BusyPoll;
 use crate::client_address::ClientAddress;
 use crate::connection_ids::ConnectionIds;
 use crate::credentials::Auth;
@@ -69,6 +71,8 @@ pub struct Proxy {
     /// Statements sent on every server session before the client's first command, and again when the client resets
     /// the session.
     pub session_init: Vec<String>,
+    /// How long a session's thread may stay awake for the next small packet (`--busy-poll`).
+    pub busy_poll: Duration,
     /// Time between two keepalives on an idle server session.
     pub keepalive: Duration,
     /// How long the server session of an idle client is kept alive after the client took its last byte.
@@ -102,8 +106,9 @@ impl Proxy {
     pub(crate) async fn session(&self, client: Stream, from: ClientAddress, stop: CancellationToken) {
         let started = Instant::now();
         let mut applicant = Applicant::new(client, self.client_tls.clone());
+        let mut busy_poll = BusyPoll::new(self.busy_poll);
         let ready = tokio::select! {
-            ready = self.establish(&mut applicant, &from) => ready,
+            ready = self.establish_awake(&mut applicant, &from, &mut busy_poll) => ready,
             () = stop.cancelled() => return,
         };
         let parts = match ready {
@@ -131,7 +136,7 @@ impl Proxy {
         let mut relay = Relay::new(applicant.packets, parts, Opening::Session);
         let end = loop {
             let end = tokio::select! {
-                end = poll_fn(|cx| relay.poll(cx)) => end,
+                end = busy_poll.drive(|cx| (relay.poll(cx), relay.is_brisk())) => end,
                 () = stop.cancelled() => {
                     relay.abandon(Loss::Shutdown);
                     let told = timeout(STOP_TIMEOUT, poll_fn(|cx| relay.poll(cx))).await;
@@ -187,6 +192,17 @@ impl Proxy {
                 Err(parts.spool)
             }
         }
+    }
+
+    /// The same, awake: the packets of a login follow each other closely.
+    async fn establish_awake(
+        &self,
+        applicant: &mut Applicant,
+        from: &ClientAddress,
+        busy_poll: &mut BusyPoll,
+    ) -> Result<RelayParts, Refusal> {
+        let mut establish = pin!(self.establish(applicant, from));
+        busy_poll.drive(|cx| (establish.as_mut().poll(cx), true)).await
     }
 
     /// Everything up to the end of the login.

@@ -92,7 +92,8 @@ pub(crate) struct Spool {
     /// Whether the last block is still being filled.
     filling: bool,
     next_block_len: usize,
-    spare: Option<Buffer>,
+    /// Blocks to be filled again, all of them of `next_block_len`: a new one costs the kernel a page at a time.
+    spares: Vec<Buffer>,
     writes: Vec<u64>,
     reads: Vec<u64>,
     responses: VecDeque<Response>,
@@ -118,7 +119,7 @@ impl Spool {
             unparsed: 0,
             filling: false,
             next_block_len: MIN_BLOCK_LEN,
-            spare: None,
+            spares: Vec::new(),
             writes: Vec::new(),
             reads: Vec::new(),
             responses: VecDeque::new(),

@@ -34,6 +34,7 @@ impl Settings {
             spool_max: self.spool_max.or(file.spool_max),
             spool_min_free: self.spool_min_free.or(file.spool_min_free),
             memory_per_session: self.memory_per_session.or(file.memory_per_session),
+            busy_poll: self.busy_poll.or(file.busy_poll),
             memory: self.memory.or(file.memory),
             keepalive: self.keepalive.or(file.keepalive),
             keepalive_for: self.keepalive_for.or(file.keepalive_for),

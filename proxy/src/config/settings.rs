@@ -47,6 +47,11 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", env = "SPILLWAY_MEMORY")]
     pub memory: Option<Size>,
 
+    /// How long a session's thread may stay awake for the next small packet, instead of sleeping at once; 0 to sleep
+    /// always [default: 200us, with a single core 0]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_BUSY_POLL")]
+    pub busy_poll: Option<Span>,
+
     /// Time between signs of life on an idle server session, at most a third of the server's shortest idle timeout
     /// [default: 10s]
     #[arg(long, value_name = "TIME", env = "SPILLWAY_KEEPALIVE")]

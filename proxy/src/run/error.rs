@@ -77,6 +77,11 @@ pub enum RunError {
         /// What is wrong, by the names of Spillway's options.
         problem: Box<TlsError>,
     },
+    /// The threads that sessions run on cannot be started.
+    #[error(
+        "cannot start threads for the proxy: {0}; is the limit of processes (ulimit -u) or of open files too low?"
+    )]
+    Threads(#[source] io::Error),
     /// A setting of Spillway's own cannot be used.
     #[error(transparent)]
     Settings(ConfigError),
@@ -182,7 +187,7 @@ impl RunError {
             | Self::Settings(_)
             | Self::Account { .. }
             | Self::SocketDir { .. } => EXIT_CONFIG,
-            Self::Listen(_) | Self::Signals { .. } | Self::Wait { .. } => EXIT_INTERNAL,
+            Self::Listen(_) | Self::Threads(_) | Self::Signals { .. } | Self::Wait { .. } => EXIT_INTERNAL,
             Self::NotExecutable { .. } => EXIT_NOT_EXECUTABLE,
             Self::NotFound { .. } => EXIT_NOT_FOUND,
             Self::Interrupted { signal } => super::child::code_of_signal(*signal),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::{BlockedSignals, Child, ClientExit, Plan, RunError, SocketDir};
 use crate::endpoint::Endpoint;
+use crate::lanes::Lanes;
 use crate::listener::Listener;
 use crate::session::Proxy;
 
@@ -27,10 +27,14 @@ pub async fn run_client(
     signals: BlockedSignals,
 ) -> Result<ClientExit, RunError> {
     let listener = Listener::bind(&Endpoint::Unix(socket_dir.socket().to_owned())).await?;
-    let sessions = TaskTracker::new();
+    let lanes = Arc::new(Lanes::start().map_err(RunError::Threads)?);
     let (stop_accepting, stop_sessions) = (CancellationToken::new(), CancellationToken::new());
-    let acceptor =
-        tokio::spawn(listener.accept(proxy, sessions.clone(), stop_accepting.clone(), stop_sessions.clone()));
+    let acceptor = tokio::spawn(listener.accept(
+        proxy,
+        Arc::clone(&lanes),
+        stop_accepting.clone(),
+        stop_sessions.clone(),
+    ));
 
     let exit = match Child::spawn(&plan.argv(socket_dir.socket()), signals) {
         Ok(mut child) => child.wait().await,
@@ -41,10 +45,9 @@ pub async fn run_client(
     if let Err(error) = acceptor.await {
         tracing::error!(%error, "the acceptor failed");
     }
-    sessions.close();
-    if timeout(END_OF_SESSIONS, sessions.wait()).await.is_err() {
+    if timeout(END_OF_SESSIONS, lanes.wait()).await.is_err() {
         stop_sessions.cancel();
-        sessions.wait().await;
+        lanes.wait().await;
     }
     exit
 }

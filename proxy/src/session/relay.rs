@@ -29,6 +29,9 @@ use takeover::Link;
 /// Rounds of one [`Relay::poll`] before other sessions get their turn.
 const MAX_ROUNDS: usize = 64;
 
+/// The longest response that is small change, after which the next packet is waited for awake.
+const BRISK_RESPONSE: u64 = 16 * 1024;
+
 /// How the command phase ended.
 pub(crate) enum RelayEnd {
     /// The client said COM_QUIT, or hung up between two responses.
@@ -72,6 +75,8 @@ pub(crate) struct Relay {
     kept: Kept,
     /// When the client took the last byte of its last response.
     last_fed: Instant,
+    /// Bytes drained when the client's last command came.
+    drained_before_command: u64,
     loss: Option<Loss>,
     /// ERR payload by which the server announced that it is going away.
     farewell: Option<Vec<u8>>,
@@ -138,6 +143,7 @@ impl Relay {
             unanswered: Vec::new(),
             kept,
             last_fed: Instant::now(),
+            drained_before_command: 0,
             loss: None,
             farewell: None,
             quitting: false,
@@ -229,6 +235,11 @@ impl Relay {
         Poll::Pending
     }
 
+    /// Whether client and server take turns with little to say: the next packet may come at once.
+    pub(crate) fn is_brisk(&self) -> bool {
+        self.spool.backlog() == 0 && self.spool.stats().drained - self.drained_before_command < BRISK_RESPONSE
+    }
+
     /// Whether the client wants to be another user, and everything before that is done on both sides.
     fn may_change_user(&self) -> bool {
         self.client.announced == Some(Command::CHANGE_USER)
@@ -284,6 +295,9 @@ impl Relay {
             return false;
         }
         let active = self.backend.take_active();
+        if !active {
+            self.spool.rest();
+        }
         if !active && self.spool.backlog() == 0 {
             self.client.rest();
             self.backend.rest();

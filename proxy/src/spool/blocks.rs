@@ -1,7 +1,11 @@
 //! Blocks in memory: begun, filled, sealed, given back. They grow with the traffic and shrink when it ends.
 
 use super::block::{Buffer, MAX_BLOCK_LEN, MIN_BLOCK_LEN};
+use super::tiers::MAX_WRITES;
 use super::{Block, BlockState, Spool};
+
+/// Blocks kept to be filled again: as many as come back from the disk at a time.
+const MAX_SPARES: usize = MAX_WRITES;
 
 impl Spool {
     pub(super) fn fill_block(&mut self) -> Option<&mut Buffer> {
@@ -33,7 +37,11 @@ impl Spool {
     pub(super) fn seal(&mut self) {
         debug_assert_eq!(self.unparsed, 0);
         if std::mem::take(&mut self.filling) {
-            self.next_block_len = (4 * self.next_block_len).min(MAX_BLOCK_LEN);
+            let longer = (4 * self.next_block_len).min(MAX_BLOCK_LEN);
+            if longer != self.next_block_len {
+                self.drop_spares();
+                self.next_block_len = longer;
+            }
             let last = self.blocks.len() - 1;
             if self.blocks[last].unread == 0 {
                 self.free_block(last);
@@ -61,14 +69,28 @@ impl Spool {
     }
 
     pub(super) fn take_buffer(&mut self, len: usize) -> Option<Buffer> {
-        if let Some(mut spare) = self.spare.take() {
-            if spare.len() == len {
-                spare.clear();
-                return Some(spare);
+        if let Some(mut spare) = self.spares.pop_if(|spare| spare.len() == len) {
+            spare.clear();
+            return Some(spare);
+        }
+        if !self.memory.try_grow(len as u64) {
+            self.drop_spares();
+            if !self.memory.try_grow(len as u64) {
+                return None;
             }
+        }
+        Some(Buffer::new(len))
+    }
+
+    /// Bytes of blocks with something in them.
+    pub(super) fn in_use(&self) -> u64 {
+        self.memory.blocks() - self.spares.iter().map(|spare| spare.len() as u64).sum::<u64>()
+    }
+
+    fn drop_spares(&mut self) {
+        for spare in self.spares.drain(..) {
             self.memory.shrink(spare.len() as u64);
         }
-        self.memory.try_grow(len as u64).then(|| Buffer::new(len))
     }
 
     /// A buffer beyond what the session may hold: the one without which it could not go on.
@@ -80,18 +102,21 @@ impl Spool {
     pub(super) fn recycle(&mut self, buffer: Buffer) {
         // A block that was forced beyond the allowance must not stay as one to be filled.
         let within = self.memory.blocks() <= self.memory.allowance();
-        if self.spare.is_none() && within && buffer.len() == self.next_block_len {
-            self.spare = Some(buffer);
+        if self.spares.len() < MAX_SPARES && within && buffer.len() == self.next_block_len {
+            self.spares.push(buffer);
         } else {
             self.memory.shrink(buffer.len() as u64);
         }
     }
 
+    /// Gives back what a drain that stands still does not need.
+    pub(crate) fn rest(&mut self) {
+        self.drop_spares();
+    }
+
     /// Gives back what an idle session does not need.
     pub(super) fn shrink(&mut self) {
-        if let Some(spare) = self.spare.take() {
-            self.memory.shrink(spare.len() as u64);
-        }
+        self.drop_spares();
         self.next_block_len = MIN_BLOCK_LEN;
         let large = self.fill_block().is_some_and(|buffer| buffer.len() > MIN_BLOCK_LEN);
         if large && self.unparsed == 0 {

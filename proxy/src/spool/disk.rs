@@ -96,6 +96,11 @@ impl DiskTier {
         Self { budget, nonce: rand::random(), current: None, next_offset: 0 }
     }
 
+    /// Whether no file is open for writing.
+    pub(super) fn is_unused(&self) -> bool {
+        self.current.is_none()
+    }
+
     /// Whether `--spool-max` leaves room for `len` more bytes at this moment.
     pub(super) fn has_room(&self, len: usize) -> bool {
         self.budget.has_room(len as u64)

@@ -13,7 +13,7 @@ use super::response::Feedable;
 use super::{Block, BlockState, Spool};
 
 /// Blocks being written at a time. Two keep a disk busy; the others bridge its hiccups.
-const MAX_WRITES: usize = 8;
+pub(super) const MAX_WRITES: usize = 8;
 /// Blocks read ahead of the feed.
 const READ_AHEAD: usize = 4;
 /// How long a spool that could not write stays off the disk before it tries again.
@@ -60,8 +60,11 @@ impl Spool {
                 BlockState::Loaded(_) | BlockState::Gone => {}
             }
         }
-        // The last extent of a segment closes its file, which can take a while if it is long.
         let disk = self.disk;
+        if extents.is_empty() && disk.is_unused() {
+            return;
+        }
+        // The last extent of a segment closes its file, which can take a while if it is long.
         let closed = tokio::task::spawn_blocking(move || drop((extents, disk))).await;
         debug_assert!(closed.is_ok());
     }
@@ -103,7 +106,7 @@ impl Spool {
         let len = extent.len();
         // One block to fill and one to write must still fit.
         let kept_free = (2 * self.next_block_len) as u64;
-        let spacious = self.memory.blocks() + len as u64 + kept_free <= self.memory.allowance();
+        let spacious = self.in_use() + len as u64 + kept_free <= self.memory.allowance();
         if !urgent && !spacious {
             return false;
         }
@@ -154,7 +157,7 @@ impl Spool {
     fn spill(&mut self) {
         while self.writes.len() < MAX_WRITES
             && self.paused.is_none()
-            && self.memory.blocks() > self.memory.allowance() / 2
+            && self.in_use() > self.memory.allowance() / 2
         {
             let Some(number) = self.newest_spillable() else {
                 return;

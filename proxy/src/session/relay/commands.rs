@@ -121,6 +121,7 @@ impl Relay {
     fn start(&mut self, command: Command) {
         self.kept.was_used = true;
         self.may_end = false;
+        self.drained_before_command = self.spool.stats().drained;
         self.client.begin_command();
         self.client.route = if command == Command::QUIT {
             self.quitting = true;
