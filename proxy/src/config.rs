@@ -18,7 +18,8 @@ pub use crate::backend::limits::Limits;
 pub use error::ConfigError;
 pub use secret::Secret;
 pub use settings::{
-    AuthMode, ClientCertMode, ClientTlsMode, Settings, TlsVersion, UpstreamCompression, UpstreamTlsMode,
+    AuthMode, ClientCertMode, ClientTlsMode, Settings, SpoolCompress, TlsVersion, UpstreamCompression,
+    UpstreamTlsMode,
 };
 
 use spillway_protocol::Compression;
@@ -32,6 +33,7 @@ use crate::secrecy::Secrecy;
 use crate::session::{Probes, Proxy, ServerProfile};
 use crate::spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
+use crate::spool::packing::{Algorithm, Packing};
 use units::{Size, Span};
 
 /// The statement that keeps a server from ending a dump even where the spool is full: its own limit for a client that
@@ -177,6 +179,11 @@ impl Settings {
             Some(UpstreamCompression::Zlib) => Some(Compression::Zlib),
             Some(UpstreamCompression::Zstd) => Some(Compression::ZSTD),
         };
+        let packing = match self.spool_compress {
+            None | Some(SpoolCompress::Off) => None,
+            Some(SpoolCompress::Lz4) => Some(Algorithm::Lz4),
+            Some(SpoolCompress::Zstd) => Some(Algorithm::Zstd),
+        };
         Ok(Proxy {
             upstreams: Arc::new(Upstreams::new(
                 upstreams,
@@ -193,6 +200,7 @@ impl Settings {
             probes: Probes::default(),
             memory: MemoryBudget::new(memory.0, per_session.0),
             disk: DiskBudget::new(dir, max, min_free),
+            packing: Packing::new(packing),
             session_init: session_init.into_iter().filter(|sql| !sql.trim().is_empty()).collect(),
             busy_poll: self.busy_poll.map_or_else(default_busy_poll, |Span(time)| time),
             keepalive,

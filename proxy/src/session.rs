@@ -38,6 +38,7 @@ use crate::printable::printable;
 use crate::proxy_protocol::Ends;
 use crate::spool::Spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
+use crate::spool::packing::Packing;
 use crate::stream::Stream;
 use crate::tls::{ClientTls, Identity, TlsError};
 use applicant::Applicant;
@@ -68,6 +69,8 @@ pub struct Proxy {
     pub memory: Arc<MemoryBudget>,
     /// Disk space of all sessions.
     pub disk: Arc<DiskBudget>,
+    /// Compression of what is written there.
+    pub(crate) packing: Arc<Packing>,
     /// Statements sent on every server session before the client's first command, and again when the client resets
     /// the session.
     pub session_init: Vec<String>,
@@ -232,7 +235,7 @@ impl Proxy {
         let upstream = server.to_string();
         Ok(RelayParts {
             backend,
-            spool: Spool::new(memory, Arc::clone(&self.disk)),
+            spool: Spool::new(memory, Arc::clone(&self.disk), Arc::clone(&self.packing)),
             keepalive: Keepalive::new(self.keepalive, self.keepalive_for),
             told: Told { upstream, by_libmariadb: applicant.is_by_libmariadb() },
             told_id: self.connection_ids.tell(&server, login.told_connection_id, login.connection_id),
@@ -287,6 +290,7 @@ fn log_end(relay: &Relay, end: &RelayEnd, started: Instant) {
         fed = stats.fed,
         backlog_peak = stats.backlog_peak,
         spooled_peak = stats.spooled_peak,
+        spooled_on_disk_peak = stats.on_disk_peak,
         "session ended"
     );
 }

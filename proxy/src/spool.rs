@@ -6,12 +6,13 @@
 //! ```
 //!
 //! The backend's bytes are read straight into blocks, written to disk from there and fed from there: they are copied
-//! nowhere. A response is a list of ranges in blocks. One task owns a session's spool; nothing here is locked.
+//! nowhere, unless they are compressed for the disk. A response is a list of ranges in blocks. One task owns a session's spool; nothing here is locked.
 
 pub(crate) mod block;
 mod blocks;
 pub mod budget;
 pub(crate) mod disk;
+pub mod packing;
 mod response;
 mod tiers;
 
@@ -25,6 +26,7 @@ use tokio::time::Sleep;
 use block::{Buffer, MIN_BLOCK_LEN};
 use budget::{DiskBudget, MemoryShare};
 use disk::{DiskTier, Extent, ReadJob, WriteJob};
+use packing::Packing;
 pub(crate) use response::ResponseId;
 use response::{End, Response};
 
@@ -61,6 +63,10 @@ pub(crate) struct SpoolStats {
     pub(crate) spooled: u64,
     /// The largest such value.
     pub(crate) spooled_peak: u64,
+    /// What blocks take on disk, compressed or not, from the end of their writing to the beginning of their reading.
+    pub(crate) on_disk: u64,
+    /// The largest such value.
+    pub(crate) on_disk_peak: u64,
 }
 
 struct Block {
@@ -109,11 +115,11 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// An empty spool that uses `memory` and files in `disk`'s directory.
-    pub(crate) fn new(memory: MemoryShare, disk: Arc<DiskBudget>) -> Self {
+    /// An empty spool that uses `memory` and files in `disk`'s directory, compressed by `packing`.
+    pub(crate) fn new(memory: MemoryShare, disk: Arc<DiskBudget>, packing: Arc<Packing>) -> Self {
         Self {
             memory,
-            disk: DiskTier::new(disk),
+            disk: DiskTier::new(disk, packing),
             blocks: VecDeque::new(),
             first_block: 0,
             unparsed: 0,

@@ -132,6 +132,34 @@ fn a_file_system_without_o_direct() -> Result<()> {
 }
 
 #[test]
+fn a_compressed_spool() -> Result<()> {
+    let server = Server::start(&[])?;
+    server.sql(
+        "CREATE TABLE test.test ENGINE=MyISAM
+             SELECT seq AS id, REPEAT(SHA2(seq, 512), 10) AS b FROM test.seq_1_to_80000",
+    )?;
+    let expected = client::normalised(&process::run(&mut dump(&server.tcp()), LIMIT)?.success()?.stdout);
+    for algorithm in ["lz4", "zstd"] {
+        let spillway = Spillway::to(&server.tcp()).options(&["--spool-compress", algorithm]).start()?;
+        let mut running = Running::start(&mut dump(spillway.endpoint()))?;
+        let held = Held::after(running.child.stdout.take().context("no stdout")?, 1000)?;
+        server.wait_for_no_thread(LIMIT, "the query to end while the sink stalls", |thread| {
+            thread.user == USER && thread.command == "Query"
+        })?;
+        let draining = held.release();
+        running.finish(LIMIT)?.success().with_context(|| spillway.log().tail())?;
+        let difference = client::difference(&expected, &client::normalised(&draining.finish()?));
+        ensure!(difference.is_none(), "{algorithm}: {}", difference.unwrap_or_default());
+        let line = spillway.wait_for_session_end(1, LIMIT)?;
+        let spooled = log::field(&line, "spooled_peak")?;
+        let on_disk = log::field(&line, "spooled_on_disk_peak")?;
+        ensure!(spooled > 64 << 20 && (1..spooled / 4).contains(&on_disk), "{algorithm}: {line}");
+        assert_memory(&spillway, 64 << 20)?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_client_that_keeps_up_never_touches_the_disk() -> Result<()> {
     let server = Server::start(&[])?;
     let spillway = Spillway::to(&server.tcp()).start()?;

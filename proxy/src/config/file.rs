@@ -33,6 +33,7 @@ impl Settings {
             spool_dir: self.spool_dir.or(file.spool_dir),
             spool_max: self.spool_max.or(file.spool_max),
             spool_min_free: self.spool_min_free.or(file.spool_min_free),
+            spool_compress: self.spool_compress.or(file.spool_compress),
             memory_per_session: self.memory_per_session.or(file.memory_per_session),
             busy_poll: self.busy_poll.or(file.busy_poll),
             memory: self.memory.or(file.memory),

@@ -39,6 +39,11 @@ pub struct Settings {
     #[arg(long, value_name = "SIZE", env = "SPILLWAY_SPOOL_MIN_FREE")]
     pub spool_min_free: Option<Size>,
 
+    /// Compression of what is spooled to disk: off, lz4, or zstd, which makes less of it and takes more CPU
+    /// [default: off]
+    #[arg(long, value_name = "MODE", env = "SPILLWAY_SPOOL_COMPRESS", hide_possible_values = true)]
+    pub spool_compress: Option<SpoolCompress>,
+
     /// Memory for the backlog of one session [default: 16MiB]
     #[arg(long, value_name = "SIZE", env = "SPILLWAY_MEMORY_PER_SESSION")]
     pub memory_per_session: Option<Size>,
@@ -256,6 +261,18 @@ pub enum UpstreamCompression {
     Off,
     /// By zlib.
     Zlib,
+    /// By zstd.
+    Zstd,
+}
+
+/// Compression of the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum SpoolCompress {
+    /// None.
+    Off,
+    /// By LZ4.
+    Lz4,
     /// By zstd.
     Zstd,
 }

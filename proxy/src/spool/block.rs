@@ -16,7 +16,7 @@ pub(super) const ALIGNMENT: usize = 4096;
 /// Aligned memory of one block: a header's room, then payload.
 ///
 /// ```text
-/// ├─ header, 32 bytes ─┼─ payload (filled) ─┼─ room ─┤
+/// ├─ header, 40 bytes ─┼─ payload (filled) ─┼─ room ─┤
 /// └ multiple of 4096                        multiple of 4096 ┘
 /// ```
 pub(super) struct Buffer {

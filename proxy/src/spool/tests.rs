@@ -6,21 +6,32 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::budget::MemoryBudget;
+use super::packing::Algorithm;
 use super::*;
 
 const MIB: u64 = 1 << 20;
 
 fn spool(memory: u64, disk: u64) -> (TempDir, Arc<DiskBudget>, Arc<MemoryBudget>, Spool) {
+    packed_spool(memory, disk, None)
+}
+
+fn packed_spool(
+    memory: u64,
+    disk: u64,
+    algorithm: Option<Algorithm>,
+) -> (TempDir, Arc<DiskBudget>, Arc<MemoryBudget>, Spool) {
     let dir = tempfile::tempdir().unwrap();
     let disk = DiskBudget::new(dir.path().to_owned(), disk, 0);
     let memory = MemoryBudget::new(4 * memory, memory);
-    let spool = Spool::new(memory.share().unwrap(), Arc::clone(&disk));
+    let spool = Spool::new(memory.share().unwrap(), Arc::clone(&disk), Packing::new(algorithm));
     (dir, disk, memory, spool)
 }
 
-/// A byte of the test stream: its position tells it.
+/// A byte of the test stream: its position tells it. Every other 2 MiB can be compressed.
 fn byte_at(position: u64) -> u8 {
-    (position.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
+    let position = if (position >> 21) & 1 == 0 { position } else { position >> 5 };
+    let mixed = position.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 56) as u8
 }
 
 /// Drains up to `len` bytes into `id`; returns how many there was room for.
@@ -103,6 +114,30 @@ async fn a_backlog_far_beyond_memory_comes_back_byte_for_byte() {
     assert!(disk.used() < MIB, "{} bytes on disk", disk.used());
     spool.close().await;
     assert_eq!((disk.used(), memory.used()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_compressed_backlog_comes_back_and_takes_less_of_the_disk() {
+    for algorithm in [Algorithm::Lz4, Algorithm::Zstd] {
+        let (_dir, disk, memory, mut spool) = packed_spool(4 * MIB, u64::MAX, Some(algorithm));
+        let id = spool.open(1);
+        let total = 64 * MIB;
+        let mut drained = 0;
+        while drained < total {
+            drained += drain(&mut spool, id, drained, (total - drained).min(MIB) as usize) as u64;
+            turn(&mut spool).await;
+        }
+        spool.complete(id);
+        while !spool.writes.is_empty() {
+            turn(&mut spool).await;
+        }
+        let stats = spool.stats();
+        assert!(stats.on_disk <= disk.used() && disk.used() < stats.spooled / 4 * 3, "{stats:?}");
+        assert_eq!(feed_all(&mut spool).await, total);
+        spool.finish_front();
+        spool.close().await;
+        assert_eq!((disk.used(), memory.used()), (0, 0));
+    }
 }
 
 #[tokio::test]
@@ -265,9 +300,10 @@ proptest! {
 
     /// Random drains, feeds, turns and responses: what comes out is what went in.
     #[test]
-    fn bytes_out_are_bytes_in(ops in prop::collection::vec((0u8..4, 1usize..700_000), 1..120), disk: bool, packet_len in 1u64..200_000) {
+    fn bytes_out_are_bytes_in(ops in prop::collection::vec((0u8..4, 1usize..700_000), 1..120), disk: bool, algorithm in 0usize..3, packet_len in 1u64..200_000) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-            let (_dir, _budget, _memory, mut spool) = spool(MIB, if disk { u64::MAX } else { 0 });
+            let algorithm = [None, Some(Algorithm::Lz4), Some(Algorithm::Zstd)][algorithm];
+            let (_dir, _budget, _memory, mut spool) = packed_spool(MIB, if disk { u64::MAX } else { 0 }, algorithm);
             let mut open = spool.open(1);
             let (mut drained, mut fed) = (0, 0);
             for (op, len) in ops {

@@ -103,7 +103,7 @@ impl Spool {
         let BlockState::OnDisk(extent) = &self.blocks[index].state else {
             return false;
         };
-        let len = extent.len();
+        let (len, disk_len) = (extent.memory_len(), extent.disk_len());
         // One block to fill and one to write must still fit.
         let kept_free = (2 * self.next_block_len) as u64;
         let spacious = self.in_use() + len as u64 + kept_free <= self.memory.allowance();
@@ -118,6 +118,7 @@ impl Spool {
         if let BlockState::OnDisk(extent) = std::mem::replace(&mut self.blocks[index].state, BlockState::Gone)
         {
             self.blocks[index].state = BlockState::Reading(disk::read(extent, buffer));
+            self.stats.on_disk -= disk_len;
             self.reads.push(number);
         }
         true
@@ -217,6 +218,11 @@ impl Spool {
             finished = true;
             match written {
                 Ok((buffer, Ok(extent))) => {
+                    metrics::counter!("spillway_spooled_bytes_total")
+                        .increment(buffer.payload().len() as u64);
+                    metrics::counter!("spillway_spooled_disk_bytes_total").increment(extent.disk_len());
+                    self.stats.on_disk += extent.disk_len();
+                    self.stats.on_disk_peak = self.stats.on_disk_peak.max(self.stats.on_disk);
                     self.blocks[index].state = BlockState::OnDisk(extent);
                     self.recycle(buffer);
                     self.note_spooling();
