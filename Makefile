@@ -22,10 +22,11 @@ demo: tools
 	$(CARGO) build --release --quiet -p spillway
 	$(CARGO) run --release --quiet -p spillway-bench --bin demo
 
-# Ratios to direct connections, in one run. ARGS="--quick" for a short one.
+# Every case by every way, with targets, into target/bench/ (about half an hour). QUICK=1: small data, under 3 minutes.
+# ARGS="--only NAME --rounds N", or "--readme README.md" to put the tables there.
 bench: tools
 	$(CARGO) build --release --quiet -p spillway
-	$(CARGO) run --release --quiet -p spillway-bench --bin bench -- $(ARGS)
+	$(CARGO) run --release --quiet -p spillway-bench --bin bench -- $(if $(QUICK),--quick) $(ARGS)
 
 # Installs the Debian packages that are missing, or says which, and fetches servers and drivers that Debian's release
 # lacks.

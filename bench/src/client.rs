@@ -85,6 +85,11 @@ impl Client {
         Ok(())
     }
 
+    /// Says goodbye and closes, as programs do.
+    pub fn quit(mut self) -> Result<()> {
+        Ok(self.stream.write_all(&encode_packet(0, &[Command::QUIT.0]))?)
+    }
+
     /// At most so many bytes into the buffer.
     fn read(&mut self, most: usize) -> Result<usize> {
         let end = most.min(READ_SIZE);

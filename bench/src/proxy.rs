@@ -12,8 +12,8 @@ use spillway_tests::process::{Running, memory};
 use spillway_tests::wait::wait_for;
 use spillway_tests::{Endpoint, Server, client};
 
-/// A proxy with the options that users have: none but the addresses. (The tests' own is not used because it would
-/// build the program, and knows no `SPILLWAY_BIN`.) Dropping it kills it.
+/// A proxy. (The tests' own is not used because it would build the program, and knows no `SPILLWAY_BIN`.) Dropping it
+/// kills it.
 #[derive(Debug)]
 pub struct Proxy {
     running: Running,
@@ -45,10 +45,11 @@ impl Session {
 }
 
 impl Proxy {
-    /// Starts `program` before `server` and waits until it listens.
-    pub fn start(program: &Path, server: &Server) -> Result<Self> {
+    /// Starts `program` before `server`, with these options beside the addresses, and waits until it listens.
+    pub fn start(program: &Path, server: &Server, options: &[String]) -> Result<Self> {
         let mut command = client::clean(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--upstream"]).arg(server.address().to_string());
+        command.args(options);
         let mut running = Running::start(&mut command)?;
         let log = Log::collect(running.child.stderr.take().context("no stderr")?);
         let output = Log::collect(running.child.stdout.take().context("no stdout")?);
@@ -75,9 +76,14 @@ impl Proxy {
         Endpoint::Tcp(self.address)
     }
 
-    /// Waits for the end of one session more, and with it of all work that it left.
-    pub fn session_end(&mut self) -> Result<Session> {
-        self.sessions += 1;
+    /// The process number.
+    pub fn pid(&self) -> u32 {
+        self.running.pid()
+    }
+
+    /// Waits for the ends of so many sessions more, and with them of all work that they left; gives the last.
+    pub fn sessions_end(&mut self, count: usize) -> Result<Session> {
+        self.sessions += count;
         Session::parse(&self.log.wait_for_nth("session ended", self.sessions, LIMIT)?)
     }
 

@@ -1,5 +1,8 @@
 //! What was measured, for people and for programs.
 
+mod readme;
+mod table;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -7,121 +10,64 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+pub use self::readme::splice;
+use self::table::Table;
+use crate::machine::Machine;
+use crate::measure::{Figures, Measured};
 use crate::stats::Sample;
+use crate::target::{self, Verdict};
 
 /// All of a run of the bench.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The server's version.
-    pub server: String,
-    /// Cores that the run could use.
-    pub cores: usize,
-    /// The kernel's 1-minute load average before the start: over 0.5 or so, others were at work.
-    pub load: f64,
+    /// Where and when.
+    pub machine: Machine,
+    /// What was measured: name and version.
+    pub versions: Vec<(String, String)>,
     /// With small data: then the targets say little.
     pub quick: bool,
-    /// Rounds of each scenario.
+    /// Rounds of each case.
     pub rounds: u32,
-    /// The scenarios.
-    pub scenarios: Vec<Measured>,
-}
-
-/// What one scenario gave.
-#[derive(Clone, Debug, Serialize)]
-pub struct Measured {
-    /// As on the command line.
-    pub name: &'static str,
-    /// For people.
-    pub title: String,
-    /// Taken off the server in one run.
-    pub bytes: u64,
-    /// Direct runs.
-    pub direct: Sample,
-    /// Runs through Spillway.
-    pub through: Sample,
-    /// Of the medians, in the sense of the target.
-    pub ratio: f64,
-    /// The least and the greatest ratio of one round.
-    pub ratio_range: (f64, f64),
-    /// What it is to be.
-    pub target: Target,
-    /// Whether it is.
-    pub met: bool,
-    /// CPU time of the proxy for one run.
-    pub cpu_seconds: f64,
-    /// CPU time of the proxy for 10^9 bytes.
-    pub cpu_seconds_per_gb: f64,
-    /// The most memory of the proxy that was resident.
-    pub peak_memory: u64,
-}
-
-/// What a ratio to direct is to be.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// Speed through Spillway over speed directly.
-    SpeedAtLeast(f64),
-    /// Time through Spillway over time directly.
-    TimeAtMost(f64),
-}
-
-impl Target {
-    /// The ratio of two times in this target's sense.
-    pub fn ratio(self, direct: f64, through: f64) -> f64 {
-        match self {
-            Self::SpeedAtLeast(_) => direct / through,
-            Self::TimeAtMost(_) => through / direct,
-        }
-    }
-
-    /// Whether such a ratio is good enough.
-    pub fn is_met(self, ratio: f64) -> bool {
-        match self {
-            Self::SpeedAtLeast(least) => ratio >= least,
-            Self::TimeAtMost(most) => ratio <= most,
-        }
-    }
-
-    fn text(self) -> String {
-        match self {
-            Self::SpeedAtLeast(least) => format!("speed >= {least:.2}"),
-            Self::TimeAtMost(most) => format!("time <= {most:.2}"),
-        }
-    }
+    /// The cases.
+    pub cases: Vec<Measured>,
+    /// The targets of these cases.
+    pub verdicts: Vec<Verdict>,
 }
 
 impl Report {
-    /// A table in Markdown, which reads well on a terminal, too.
+    /// Without a case yet.
+    pub fn new(machine: Machine, versions: Vec<(String, String)>, quick: bool, rounds: u32) -> Self {
+        Self { machine, versions, quick, rounds, cases: Vec::new(), verdicts: Vec::new() }
+    }
+
+    /// Adds a case and judges it.
+    pub fn add(&mut self, measured: Measured) {
+        self.verdicts.extend(target::judge(&measured));
+        self.cases.push(measured);
+    }
+
+    /// A case's figures and then its targets.
+    pub fn case_markdown(&self, name: &str) -> String {
+        let mut text = String::new();
+        for case in self.cases.iter().filter(|case| case.name == name) {
+            let _ = write!(text, "## {}\n\n{}\n\n{}", case.name, case.title, figures(case));
+        }
+        let verdicts: Vec<&Verdict> =
+            self.verdicts.iter().filter(|verdict| verdict.target.case == name).collect();
+        if !verdicts.is_empty() {
+            let _ = write!(text, "\n{}", targets(&verdicts));
+        }
+        text
+    }
+
+    /// All of it in Markdown, whose tables read well on a terminal, too.
     pub fn markdown(&self) -> String {
-        let mut rows = vec![HEADS.map(str::to_owned).to_vec()];
-        rows.extend(self.scenarios.iter().map(Measured::cells));
-        let widths: Vec<usize> = (0..HEADS.len())
-            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default())
-            .collect();
-        let mut text = format!(
-            "MariaDB {}, {} cores, load {:.2} before, {} rounds{}; medians, least and greatest in parentheses.\n\n",
-            self.server,
-            self.cores,
-            self.load,
-            self.rounds,
-            if self.quick { ", small data: the targets say little" } else { "" }
-        );
-        for (number, row) in rows.iter().enumerate() {
-            for (cell, width) in row.iter().zip(&widths) {
-                let _ = write!(text, "| {cell:width$} ");
-            }
-            text.push_str("|\n");
-            if number == 0 {
-                for width in &widths {
-                    let _ = write!(text, "|{}", "-".repeat(width + 2));
-                }
-                text.push_str("|\n");
-            }
+        let mut text = format!("# Spillway measured beside its peers\n\n{}\n", self.head());
+        for case in &self.cases {
+            let _ = write!(text, "\n## {}\n\n{}\n\n{}", case.name, case.title, figures(case));
         }
-        text.push('\n');
-        for measured in &self.scenarios {
-            let _ = writeln!(text, "- {}: {}", measured.name, measured.title);
-        }
+        let verdicts: Vec<&Verdict> = self.verdicts.iter().collect();
+        let _ = write!(text, "\n## Targets\n\n{}", targets(&verdicts));
         text
     }
 
@@ -135,43 +81,125 @@ impl Report {
         };
         write().with_context(|| format!("writing the report into {}", dir.display()))
     }
-}
 
-impl Measured {
-    fn cells(&self) -> Vec<String> {
-        let seconds = |sample: &Sample| {
-            let (least, greatest) = sample.range();
-            format!("{:.3} ({least:.3}-{greatest:.3})", sample.median())
-        };
-        let (least, greatest) = self.ratio_range;
-        vec![
-            self.name.to_owned(),
-            format!("{:.1}", self.bytes as f64 / 1e6),
-            seconds(&self.direct),
-            seconds(&self.through),
-            format!("{:.3} ({least:.3}-{greatest:.3})", self.ratio),
-            self.target.text(),
-            if self.met { "met" } else { "MISSED" }.to_owned(),
-            format!("{:.2}", self.cpu_seconds),
-            // Of a few bytes it says nothing.
-            if self.bytes < 10_000_000 { "-".to_owned() } else { format!("{:.2}", self.cpu_seconds_per_gb) },
-            format!("{:.1}", self.peak_memory as f64 / f64::from(1 << 20)),
-        ]
+    fn head(&self) -> String {
+        let mut text = format!(
+            "{}; {}; load {:.2} before the start. {} rounds of each case, the ways by turns, after a warm-up that does \
+             not count{}. Times are medians, the least and the greatest in parentheses; ratios are those of medians in \
+             the same run.\n\n",
+            self.machine.date,
+            self.machine.text(),
+            self.machine.load,
+            self.rounds,
+            if self.quick { "; small data, so the targets say little" } else { "" }
+        );
+        for (name, version) in &self.versions {
+            let _ = writeln!(text, "- {name}: {version}");
+        }
+        text
     }
 }
 
-const HEADS: [&str; 10] =
-    ["scenario", "MB", "direct s", "Spillway s", "ratio", "target", "", "CPU s", "CPU s/GB", "peak MiB"];
+/// A row for each way.
+fn figures(case: &Measured) -> String {
+    let Some(first) = case.ways.first() else { return String::new() };
+    let more: Vec<&str> = case.ways.iter().flat_map(|figures| figures.more.keys().copied()).collect();
+    let mut heads =
+        vec!["way".to_owned(), "wall s".to_owned(), format!("of {}", first.way), "MB/s".to_owned()];
+    let has = |sample: fn(&Figures) -> &Sample| case.ways.iter().any(|figures| !sample(figures).is_empty());
+    let (has_server, has_client) = (has(|figures| &figures.server), has(|figures| &figures.client));
+    if has_server {
+        heads.push("server s".to_owned());
+    }
+    if has_client {
+        heads.push("client s".to_owned());
+    }
+    heads.extend(["CPU s", "CPU s/GB", "peak MiB"].map(str::to_owned));
+    let mut names: Vec<&str> = Vec::new();
+    for name in more {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    heads.extend(names.iter().map(|&name| name.to_owned()));
+
+    let mut table = Table::new(heads);
+    for way in &case.ways {
+        let mut row = vec![way.way.to_owned(), spread(&way.wall, 3)];
+        row.push(number(ratio(&way.wall, &first.wall), 3));
+        row.push(number(megabytes_a_second(way), 0));
+        if has_server {
+            row.push(spread(&way.server, 3));
+        }
+        if has_client {
+            row.push(spread(&way.client, 3));
+        }
+        row.push(number(way.cpu.median(), 2));
+        row.push(number(way.cpu_per_gb(), 2));
+        row.push(number(way.peak_mib(), 1));
+        row.extend(
+            names.iter().map(|&name| way.more.get(name).map_or_else(none, |sample| spread(sample, 1))),
+        );
+        table.push(row);
+    }
+    table.to_string()
+}
+
+fn targets(verdicts: &[&Verdict]) -> String {
+    let mut table = Table::new(["case", "Spillway's", "target", "measured", ""].map(str::to_owned).to_vec());
+    for verdict in verdicts {
+        let range =
+            verdict.range.map_or_else(String::new, |(least, most)| format!(" ({least:.3}-{most:.3})"));
+        table.push(vec![
+            verdict.target.case.to_owned(),
+            verdict.target.text(),
+            verdict.target.bound.text(),
+            format!("{:.3}{range}", verdict.value),
+            if verdict.met { "met" } else { "MISSED" }.to_owned(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn megabytes_a_second(figures: &Figures) -> Option<f64> {
+    let speed = figures.bytes.median()? / 1e6 / figures.wall.median()?;
+    (speed >= LEAST_SPEED).then_some(speed)
+}
+
+fn ratio(own: &Sample, other: &Sample) -> Option<f64> {
+    Some(own.median()? / other.median()?)
+}
+
+/// `0.512 (0.498-0.530)`.
+fn spread(sample: &Sample, digits: usize) -> String {
+    match sample.median().zip(sample.range()) {
+        None => none(),
+        Some((median, (least, greatest))) => {
+            format!("{median:.digits$} ({least:.digits$}-{greatest:.digits$})")
+        }
+    }
+}
+
+fn number(value: Option<f64>, digits: usize) -> String {
+    value.map_or_else(none, |value| format!("{value:.digits$}"))
+}
+
+fn none() -> String {
+    "-".to_owned()
+}
+
+/// Where hardly anything is sent (logins, small tables), bytes are not what takes the time.
+const LEAST_SPEED: f64 = 1.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::Sample;
 
     #[test]
-    fn ratios_are_taken_in_the_targets_sense() {
-        let speed = Target::SpeedAtLeast(0.8);
-        assert!(speed.is_met(speed.ratio(0.9, 1.0)) && !speed.is_met(speed.ratio(0.7, 1.0)));
-        let time = Target::TimeAtMost(1.1);
-        assert!(time.is_met(time.ratio(1.0, 1.05)) && !time.is_met(time.ratio(1.0, 1.2)));
+    fn what_is_not_there_is_a_dash() {
+        assert_eq!(spread(&Sample::default(), 3), "-");
+        assert_eq!(spread(&[1.0, 2.0, 4.0].into_iter().collect(), 1), "2.0 (1.0-4.0)");
+        assert_eq!(number(None, 2), "-");
     }
 }

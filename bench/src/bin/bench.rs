@@ -1,29 +1,35 @@
-//! `make bench`: Spillway beside direct connections, as ratios in the same run.
+//! `make bench`: Spillway beside its peers and direct connections, as ratios in the same run.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::{env, fs, thread};
+use std::{env, fs};
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, ValueEnum as _};
+use clap::Parser;
+use clap::builder::PossibleValuesParser;
 use spillway_bench::clock::Progress;
-use spillway_bench::programs;
-use spillway_bench::report::Report;
-use spillway_bench::scenario::{Bench, Name, Size};
+use spillway_bench::machine::{self, Machine};
+use spillway_bench::measure::measure;
+use spillway_bench::report::{self, Report};
+use spillway_bench::stock::{Size, Stock};
+use spillway_bench::{case, programs};
 
-/// Measures Spillway beside direct connections; the report goes to stdout and to bench/ in the target directory. The
-/// spillway measured is $SPILLWAY_BIN, or the one beside this program.
+/// Measures Spillway beside its peers and direct connections; the report goes to stdout and to bench/ in the target
+/// directory. The spillway measured is $SPILLWAY_BIN, or the one beside this program.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Rounds of each scenario, direct and through Spillway by turns, after a warm-up [default: 7, with --quick 3]
+    /// Rounds of each case, all ways by turns, after a warm-up [default: 5, with --quick 2]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
-    /// An eighth of the data
+    /// An eighth of the data, or less
     #[arg(long)]
     quick: bool,
-    /// Only this scenario; may be repeated
-    #[arg(long, value_name = "NAME")]
-    only: Vec<Name>,
+    /// Only this case; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(case::ALL.map(|case| case.name)))]
+    only: Vec<String>,
+    /// Puts the table into this file, between its lines <!-- bench:begin --> and <!-- bench:end -->
+    #[arg(long, value_name = "FILE")]
+    readme: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -39,30 +45,44 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<()> {
     programs::check_mariadb()?;
     let spillway = programs::spillway()?;
-    let load = load_average()?;
+    let machine = Machine::look()?;
     let progress = Progress::start();
     progress.say(&format!("measuring {}", spillway.display()));
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
-    let size = if options.quick { Size::QUICK } else { Size::FULL };
-    let mut bench = Bench::start(size, progress)?;
-    let mut report = Report {
-        server: bench.server_version()?,
-        cores: thread::available_parallelism()?.get(),
-        load,
-        quick: options.quick,
-        rounds,
-        scenarios: Vec::new(),
-    };
-    for &name in Name::value_variants() {
-        if options.only.is_empty() || options.only.contains(&name) {
-            report.scenarios.push(bench.measure(name, rounds)?);
+    let rounds = options.rounds.unwrap_or(if options.quick { 2 } else { 5 });
+    let size = if options.quick { Size::Quick } else { Size::Full };
+    let mut stock = Stock::new(size, progress);
+    let mut report = Report::new(machine, versions(&mut stock)?, options.quick, rounds);
+    let dir = report_dir()?;
+    for case in &case::ALL {
+        if options.only.is_empty() || options.only.iter().any(|name| name == case.name) {
+            report.add(measure(case, &mut stock, rounds).with_context(|| case.name)?);
+            println!("{}", report.case_markdown(case.name));
+            // After each case, so that what was measured is not lost with one that fails.
+            report.write(&dir)?;
         }
     }
-    print!("{}", report.markdown());
-    let dir = report_dir()?;
-    report.write(&dir)?;
+    if let Some(path) = &options.readme {
+        put_into(path, &report)?;
+    }
     progress.say(&format!("written to {}", dir.display()));
     Ok(())
+}
+
+fn versions(stock: &mut Stock) -> Result<Vec<(String, String)>> {
+    let server = stock.server()?.query("SELECT VERSION()")?.into_iter().next().context("no version")?;
+    let spillway = programs::spillway()?;
+    Ok(vec![
+        ("MariaDB".to_owned(), server),
+        ("mysqldump".to_owned(), machine::version("mysqldump", "--version")?),
+        ("Spillway".to_owned(), machine::version(&spillway.to_string_lossy(), "--version")?),
+    ])
+}
+
+fn put_into(readme: &Path, report: &Report) -> Result<()> {
+    let text = fs::read_to_string(readme).with_context(|| readme.display().to_string())?;
+    let text = report::splice(&text, &report.readme())
+        .with_context(|| format!("the table's place in {}", readme.display()))?;
+    fs::write(readme, text).with_context(|| format!("writing {}", readme.display()))
 }
 
 /// `bench` in cargo's target directory, where this program is.
@@ -70,9 +90,4 @@ fn report_dir() -> Result<PathBuf> {
     let own = env::current_exe()?;
     let target = own.ancestors().find(|dir| dir.join("CACHEDIR.TAG").is_file());
     Ok(target.unwrap_or_else(|| Path::new("target")).join("bench"))
-}
-
-fn load_average() -> Result<f64> {
-    let line = fs::read_to_string("/proc/loadavg")?;
-    line.split(' ').next().and_then(|field| field.parse().ok()).context("/proc/loadavg")
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use spillway_bench::clock::Progress;
+use spillway_bench::programs;
 use spillway_bench::proxy::Session;
 use spillway_bench::sink::{self, Stalling, Stalls, Taken};
 use spillway_bench::watch::{Seen, Watch};
-use spillway_bench::{LoneServer, programs};
 use spillway_tests::log::Log;
 use spillway_tests::process::{Finished, Running};
-use spillway_tests::{client, data};
+use spillway_tests::{Server, client, data};
 
 fn main() -> ExitCode {
     match run() {
@@ -49,7 +49,7 @@ fn run() -> Result<()> {
 
 /// The server with the table.
 struct Demo {
-    server: LoneServer,
+    server: Server,
     progress: Progress,
 }
 
@@ -57,7 +57,7 @@ impl Demo {
     fn set_up(progress: Progress) -> Result<Self> {
         let option = format!("--net-write-timeout={NET_WRITE_TIMEOUT}");
         progress.say(&format!("starting a MariaDB server of the demo's own, {option}"));
-        let server = LoneServer::start(&[&option])?;
+        let server = Server::start(&[&option])?;
         progress.say("loading the table of the failure report");
         let rows = data::report::load(&server, DATABASE, TABLE_SIZE)?;
         progress.say(&format!("{rows} rows, {} MB", megabytes(rows * data::report::ROW)));

@@ -1,0 +1,87 @@
+//! What is measured. Each case has a file of its own.
+//!
+//! To add one: write `case/NAME.rs` with a type that is a [`Subject`] and a function that makes it from a [`Stock`]
+//! (which has the servers and the data), and name it in [`ALL`]. Rounds, CPU time, memory and the report are none of
+//! its business: [`measure`](crate::measure) opens each of its ways, warms each up, and then runs them by turns. What
+//! a figure has to reach is said in [`target`](crate::target).
+
+mod connect;
+mod drain;
+mod dump;
+mod relay;
+mod tables;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::Result;
+use spillway_tests::Server;
+
+use crate::stock::Stock;
+use crate::way::{Route, Way};
+
+/// A case that has not been prepared yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its name on the command line and in the report.
+    pub name: &'static str,
+    /// Loads its data.
+    pub prepare: fn(&mut Stock) -> Result<Box<dyn Subject>>,
+}
+
+/// All of them, in the order in which they run.
+pub const ALL: [Case; 9] = [
+    Case { name: "drain-wide", prepare: drain::wide },
+    Case { name: "drain-narrow", prepare: drain::narrow },
+    Case { name: "relay-wide", prepare: relay::wide },
+    Case { name: "relay-narrow", prepare: relay::narrow },
+    Case { name: "dump-wide", prepare: dump::wide },
+    Case { name: "dump-narrow", prepare: dump::narrow },
+    Case { name: "dump-tables", prepare: tables::prepare },
+    Case { name: "connect", prepare: connect::alone },
+    Case { name: "connect-8", prepare: connect::eight },
+];
+
+/// One thing that is done by every way.
+pub trait Subject {
+    /// What it is, in a line for people, with the amount of data.
+    fn title(&self) -> String;
+
+    /// The server that the ways lead to.
+    fn server(&self) -> Rc<Server>;
+
+    /// By which ways; the first is what the others are compared with.
+    fn ways(&self) -> Vec<Way> {
+        Way::all()
+    }
+
+    /// Once, unmeasured, before the rounds: fills caches, and looks at what is not looked at later.
+    fn warm_up(&mut self, route: &mut Route) -> Result<()> {
+        self.run(route).map(drop)
+    }
+
+    /// Once, measured. All that it starts has ended when it returns ([`Route::settle`]).
+    fn run(&mut self, route: &mut Route) -> Result<Run>;
+}
+
+/// What a run gave.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// How long it took.
+    pub wall: Duration,
+    /// How long the server was busy with the queries.
+    pub server: Option<Duration>,
+    /// How long the client was busy, where it ends before the run does.
+    pub client: Option<Duration>,
+    /// What came off the server, where that is not what the server itself says it has sent.
+    pub bytes: Option<u64>,
+    /// More figures, by name and unit (`connects/s`).
+    pub figures: Vec<(&'static str, f64)>,
+}
+
+impl Run {
+    /// A run of which only this is known.
+    pub fn took(wall: Duration) -> Self {
+        Self { wall, ..Self::default() }
+    }
+}
