@@ -8,7 +8,10 @@
 mod connect;
 mod drain;
 mod dump;
+mod gzip;
+mod parallel;
 mod relay;
+mod slow_sink;
 mod tables;
 
 use std::rc::Rc;
@@ -17,6 +20,7 @@ use std::time::Duration;
 use anyhow::Result;
 use spillway_tests::Server;
 
+use crate::query_times::QueryTimes;
 use crate::stock::Stock;
 use crate::way::{Route, Way};
 
@@ -30,14 +34,17 @@ pub struct Case {
 }
 
 /// All of them, in the order in which they run.
-pub const ALL: [Case; 9] = [
+pub const ALL: [Case; 12] = [
     Case { name: "drain-wide", prepare: drain::wide },
     Case { name: "drain-narrow", prepare: drain::narrow },
     Case { name: "relay-wide", prepare: relay::wide },
     Case { name: "relay-narrow", prepare: relay::narrow },
     Case { name: "dump-wide", prepare: dump::wide },
     Case { name: "dump-narrow", prepare: dump::narrow },
+    Case { name: "dump-gzip", prepare: gzip::prepare },
+    Case { name: "slow-sink", prepare: slow_sink::prepare },
     Case { name: "dump-tables", prepare: tables::prepare },
+    Case { name: "parallel", prepare: parallel::prepare },
     Case { name: "connect", prepare: connect::alone },
     Case { name: "connect-8", prepare: connect::eight },
 ];
@@ -85,3 +92,13 @@ impl Run {
         Self { wall, ..Self::default() }
     }
 }
+
+/// For how long the server was busy with a table's rows in the last run.
+fn server_seconds(times: &QueryTimes) -> Result<Duration> {
+    let statements = times.take(DATA_QUERY)?;
+    let data = statements.iter().filter(|statement| statement.text.starts_with(DATA_QUERY));
+    Ok(data.map(|statement| statement.took).sum())
+}
+
+/// How the statement begins with which `mysqldump` reads a table.
+const DATA_QUERY: &str = "SELECT /*!40001 SQL_NO_CACHE */";

@@ -1,6 +1,6 @@
 //! Programs run to their ends, side by side or as a pipe, and the moments of their ends.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,20 +21,51 @@ pub fn time_all(commands: Vec<Command>, limit: Duration) -> Result<Duration> {
 
 /// Runs `commands` as a shell's pipe into /dev/null; gives the time until each has ended. Each has to end with status 0.
 pub fn time_pipe(commands: Vec<Command>, limit: Duration) -> Result<Vec<Duration>> {
-    let mut jobs = Jobs::new();
-    let last = commands.len().saturating_sub(1);
-    let mut input = Stdio::null();
-    for (number, mut command) in commands.into_iter().enumerate() {
-        let output = if number == last { Stdio::null() } else { Stdio::piped() };
-        let mut child = command.stdin(input).stdout(output).spawn_named()?;
-        input = child.stdout.take().map_or_else(Stdio::null, Stdio::from);
-        jobs.add(&command, child);
+    Pipe::start_into(commands, Stdio::null())?.wait(limit)
+}
+
+/// A shell's pipe under way. Dropping it kills what still runs.
+#[derive(Debug)]
+pub struct Pipe {
+    jobs: Jobs,
+    /// What comes out of it.
+    pub output: Option<ChildStdout>,
+}
+
+impl Pipe {
+    /// Starts a pipe with an open end, `output`.
+    pub fn start(commands: Vec<Command>) -> Result<Self> {
+        Self::start_into(commands, Stdio::piped())
     }
-    drop(input);
-    jobs.wait(limit)
+
+    fn start_into(commands: Vec<Command>, end: Stdio) -> Result<Self> {
+        let mut jobs = Jobs::new();
+        let mut output = None;
+        let mut end = Some(end);
+        let last = commands.len().saturating_sub(1);
+        for (number, mut command) in commands.into_iter().enumerate() {
+            let input = output.take().map_or_else(Stdio::null, Stdio::from);
+            let piped = if number == last { end.take() } else { None };
+            let mut child = command.stdin(input).stdout(piped.unwrap_or_else(Stdio::piped)).spawn_named()?;
+            output = child.stdout.take();
+            jobs.add(&command, child);
+        }
+        Ok(Self { jobs, output })
+    }
+
+    /// When the first program was started.
+    pub fn started(&self) -> Instant {
+        self.jobs.start
+    }
+
+    /// Waits until all have ended; gives the time until each had.
+    pub fn wait(self, limit: Duration) -> Result<Vec<Duration>> {
+        self.jobs.wait(limit)
+    }
 }
 
 /// Programs under way. Polling for their ends, as [`spillway_tests::process`] does, is too coarse for half a second.
+#[derive(Debug)]
 struct Jobs {
     start: Instant,
     jobs: Vec<Job>,
@@ -42,6 +73,7 @@ struct Jobs {
     ended: Receiver<(usize, Result<Duration>)>,
 }
 
+#[derive(Debug)]
 struct Job {
     pid: u32,
     name: String,

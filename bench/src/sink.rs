@@ -1,8 +1,9 @@
-//! A slow sink for the demo: it stops again and again, and keeps a hash of what it takes.
+//! Slow sinks: the demo's, which stops again and again and keeps a hash of what it takes, and one of a steady speed.
 
 use std::io::{self, BufRead as _, BufReader, Read};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use sha1::{Digest as _, Sha1};
@@ -82,9 +83,27 @@ impl<R: Read> Read for Stalling<R> {
     }
 }
 
+/// Takes all of `dump`, so many bytes a second, and counts them in `taken`.
+pub fn take_slowly(mut dump: impl Read, bytes_a_second: f64, taken: &AtomicU64) -> io::Result<()> {
+    let mut buffer = vec![0; SLOW_READ_SIZE];
+    let mut due = Instant::now();
+    loop {
+        let size = dump.read(&mut buffer)?;
+        if size == 0 {
+            return Ok(());
+        }
+        taken.fetch_add(size as u64, Ordering::Relaxed);
+        // A sink that has waited for its input does not make up for it.
+        due = due.max(Instant::now()) + Duration::from_secs_f64(size as f64 / bytes_a_second);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+}
+
 /// As in [`spillway_tests::client::normalised`].
 const VARIABLE: [&[u8]; 2] = [b"-- Dump completed on", b"-- Host: "];
 const READ_SIZE: usize = 1 << 20;
+/// As much as a pipe holds.
+const SLOW_READ_SIZE: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use spillway_tests::{Server, data};
 
 use crate::clock::Progress;
-use crate::data::load_narrow;
+use crate::data::{Cells, load_cells, load_narrow};
 
 /// What is there so far.
 #[derive(Debug)]
@@ -67,6 +67,20 @@ impl Stock {
     pub fn wide(&mut self, bytes: u64) -> Result<String> {
         let name = format!("wide_{bytes}");
         self.load(&name, |server| data::report::load(server, &name, bytes).map(drop))?;
+        Ok(name)
+    }
+
+    /// The same of wide rows with text in them, which shrinks as text does.
+    pub fn text(&mut self, bytes: u64) -> Result<String> {
+        let name = format!("text_{bytes}");
+        self.load(&name, |server| load_cells(server, &name, bytes, Cells::Text))?;
+        Ok(name)
+    }
+
+    /// The same of wide rows with random bytes in them, which do not shrink.
+    pub fn random(&mut self, bytes: u64) -> Result<String> {
+        let name = format!("random_{bytes}");
+        self.load(&name, |server| load_cells(server, &name, bytes, Cells::Random))?;
         Ok(name)
     }
 

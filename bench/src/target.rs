@@ -130,8 +130,11 @@ const fn target(case: &'static str, what: What, bound: Bound) -> Target {
     Target { case, way: SPILLWAY, what, bound }
 }
 
+/// `--memory`, 256 MiB by default, and 64 MiB.
+const MEMORY_AND_64: f64 = 256.0 + 64.0;
+
 /// All of them. (The one of the backlog's memory: whatever the backlog.)
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 16] = [
     target("drain-wide", What::SpeedOf(DIRECT), Bound::AtLeast(0.90)),
     target("drain-wide", What::SpeedOf(ROUTER), Bound::AtLeast(1.0)),
     target("drain-wide", What::CpuPerGb, Bound::AtMost(0.45)),
@@ -139,13 +142,19 @@ const TARGETS: [Target; 13] = [
     target("relay-wide", What::CpuPerGb, Bound::AtMost(0.25)),
     target("dump-wide", What::TimeOf(DIRECT), Bound::AtMost(1.03)),
     target("dump-narrow", What::TimeOf(DIRECT), Bound::AtMost(1.03)),
+    target("slow-sink", What::ServerTimeOf(RAW), Bound::AtMost(1.15)),
     target("dump-tables", What::TimeOf(DIRECT), Bound::AtMost(1.20)),
     target("dump-tables", What::TimeOf(HAPROXY), Bound::AtMost(1.0)),
+    target("parallel", What::TimeOf(DIRECT), Bound::AtMost(1.15)),
+    target("parallel", What::PeakMib, Bound::AtMost(MEMORY_AND_64)),
     target("connect", What::SpeedOf(DIRECT), Bound::AtLeast(0.4)),
     target("connect", What::SpeedOf(HAPROXY), Bound::AtLeast(0.7)),
     target("connect-8", What::SpeedOf(DIRECT), Bound::AtLeast(0.4)),
     target("connect-8", What::SpeedOf(HAPROXY), Bound::AtLeast(0.7)),
 ];
+
+/// The way of a raw client in the case `slow-sink`.
+pub const RAW: &str = "raw client";
 
 #[cfg(test)]
 mod tests {

@@ -53,6 +53,13 @@ impl Way {
         vec![Self::direct(), Self::spillway()]
     }
 
+    /// The same, and a direct connection with `mbuffer` behind the dump; for cases with a pipe, who put it there.
+    pub fn all_and_mbuffer() -> Vec<Self> {
+        let mut ways = Self::all();
+        ways.insert(ways.len() - 1, Self::direct().named(MBUFFER));
+        ways
+    }
+
     /// Starts what stands in between.
     pub fn open(self, server: &Server) -> Result<Route> {
         let between = match &self.by {
@@ -144,5 +151,7 @@ pub const DIRECT: &str = "direct";
 pub const HAPROXY: &str = "haproxy";
 /// The name of the way by MySQL Router.
 pub const ROUTER: &str = "router";
+/// The name of a direct connection with `mbuffer` in the pipe.
+pub const MBUFFER: &str = "mbuffer";
 /// The name of [`Way::spillway`].
 pub const SPILLWAY: &str = "spillway";
