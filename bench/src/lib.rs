@@ -15,6 +15,8 @@ pub mod jobs;
 pub mod machine;
 pub mod mbuffer;
 pub mod measure;
+pub mod peers;
+pub mod process_use;
 pub mod programs;
 pub mod proxy;
 pub mod query_times;
@@ -28,4 +30,5 @@ pub mod watch;
 pub mod way;
 
 pub use client::Client;
+pub use peers::Peer;
 pub use proxy::Proxy;

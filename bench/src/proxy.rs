@@ -1,16 +1,16 @@
 //! `spillway serve` as it is measured.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use nix::unistd::{SysconfVar, sysconf};
 use spillway_tests::log::{self, Log};
-use spillway_tests::process::{Running, memory};
+use spillway_tests::process::Running;
 use spillway_tests::wait::wait_for;
 use spillway_tests::{Endpoint, Server, client};
+
+use crate::process_use;
 
 /// A proxy. (The tests' own is not used because it would build the program, and knows no `SPILLWAY_BIN`.) Dropping it
 /// kills it.
@@ -87,25 +87,15 @@ impl Proxy {
         Session::parse(&self.log.wait_for_nth("session ended", self.sessions, LIMIT)?)
     }
 
-    /// CPU time of all its threads so far, in user mode and in the kernel.
+    /// CPU time so far.
     pub fn cpu(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.running.pid());
-        let stat = fs::read_to_string(&path).with_context(|| path.clone())?;
-        let ticks = cpu_ticks(&stat).with_context(|| format!("{path}: {stat}"))?;
-        let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no clock tick")?;
-        Ok(Duration::from_secs(ticks) / u32::try_from(per_second)?)
+        process_use::cpu(self.running.pid())
     }
 
-    /// The most memory that was resident so far.
+    /// The most memory that was resident so far, in bytes.
     pub fn peak_memory(&self) -> Result<u64> {
-        memory(self.running.pid(), "VmHWM")
+        process_use::peak_memory(self.running.pid())
     }
-}
-
-/// Fields 14 and 15; the second, the program's name, may hold anything but is in parentheses.
-fn cpu_ticks(stat: &str) -> Option<u64> {
-    let fields = stat.rsplit_once(')')?.1;
-    fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().ok()).sum()
 }
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -113,14 +103,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cpu_ticks_are_counted_behind_the_name() {
-        let stat = "7 (a) b) S 1 7 7 0 -1 4194560 100 0 0 0 31 11 0 0 20 0 5 0 2 3 4";
-        assert_eq!(cpu_ticks(stat), Some(42));
-        let own = fs::read_to_string(format!("/proc/{}/stat", std::process::id())).unwrap();
-        assert!(cpu_ticks(&own).is_some());
-    }
 
     #[test]
     fn a_session_is_read_off_its_last_line() {

@@ -11,7 +11,7 @@ use crate::client;
 use crate::process;
 
 /// The directory that `scripts/sid NAME` or `scripts/drivers` fills.
-pub(crate) fn dir(name: &str) -> PathBuf {
+pub fn dir(name: &str) -> PathBuf {
     // Like the shell, which takes an empty variable for none.
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable(&format!("SPILLWAY_{}", name.to_uppercase())).unwrap_or_else(|| {

@@ -22,7 +22,7 @@
 //! a time is slept, the pause itself is the fault under test.
 
 pub mod binary;
-mod cache;
+pub mod cache;
 pub mod cc;
 pub mod certificates;
 pub mod client;
