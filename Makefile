@@ -24,7 +24,8 @@ demo: tools
 
 # Every case by every way, with targets, into target/bench/ (about half an hour). QUICK=1: small data, under 3 minutes.
 # ARGS="--only NAME --rounds N", or "--readme README.md" to put the tables there.
-bench: tools
+bench:
+	@scripts/setup --bench
 	$(CARGO) build --release --quiet -p spillway
 	$(CARGO) run --release --quiet -p spillway-bench --bin bench -- $(if $(QUICK),--quick) $(ARGS)
 

@@ -52,7 +52,7 @@ impl Machine {
     }
 }
 
-/// The first line that a program says of its version.
+/// What a program says of its version in the first line, without its name and what follows a comma.
 pub fn version(program: &str, argument: &str) -> Result<String> {
     let mut command: Command = client::clean(program);
     let output = command
@@ -61,7 +61,10 @@ pub fn version(program: &str, argument: &str) -> Result<String> {
         .with_context(|| format!("starting {program} (not installed? make bench installs what it needs)"))?;
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
     let text = String::from_utf8_lossy(&text);
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+    let line = text.lines().next().unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let version = line.trim_start().strip_prefix(name).unwrap_or(line);
+    Ok(version.split(',').next().unwrap_or_default().trim().to_owned())
 }
 
 fn memory() -> Result<u64> {

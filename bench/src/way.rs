@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use spillway_tests::{Endpoint, Server};
 
-use crate::programs;
+use crate::peers::Peer;
 use crate::proxy::{Proxy, Session};
+use crate::{process_use, programs};
 
 /// A way, before anything is started for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,10 @@ pub struct Way {
 pub enum By {
     /// Nothing.
     Nothing,
+    /// HAProxy in TCP mode.
+    Haproxy,
+    /// MySQL Router with a static route.
+    Router,
     /// `spillway serve` with these options beside the addresses.
     Spillway(Vec<String>),
 }
@@ -31,6 +36,16 @@ impl Way {
     /// What all others are compared with.
     pub fn direct() -> Self {
         Self { name: DIRECT, by: By::Nothing }
+    }
+
+    /// By HAProxy.
+    pub fn haproxy() -> Self {
+        Self { name: HAPROXY, by: By::Haproxy }
+    }
+
+    /// By MySQL Router.
+    pub fn router() -> Self {
+        Self { name: ROUTER, by: By::Router }
     }
 
     /// Spillway with the options that users have: none but the addresses.
@@ -48,9 +63,9 @@ impl Way {
         Self { name, ..self }
     }
 
-    /// Direct, the peers, Spillway.
+    /// Direct, the peers, Spillway: what every case has that has no reason for others.
     pub fn all() -> Vec<Self> {
-        vec![Self::direct(), Self::spillway()]
+        vec![Self::direct(), Self::haproxy(), Self::router(), Self::spillway()]
     }
 
     /// The same, and a direct connection with `mbuffer` behind the dump; for cases with a pipe, who put it there.
@@ -64,6 +79,8 @@ impl Way {
     pub fn open(self, server: &Server) -> Result<Route> {
         let between = match &self.by {
             By::Nothing => Between::Nothing(server.address()),
+            By::Haproxy => Between::Peer(Peer::haproxy(server)?),
+            By::Router => Between::Peer(Peer::router(server)?),
             By::Spillway(options) => {
                 Between::Spillway(Proxy::start(&programs::spillway()?, server, options)?)
             }
@@ -82,6 +99,7 @@ pub struct Route {
 #[derive(Debug)]
 enum Between {
     Nothing(SocketAddr),
+    Peer(Peer),
     Spillway(Proxy),
 }
 
@@ -95,6 +113,7 @@ impl Route {
     pub fn address(&self) -> SocketAddr {
         match &self.between {
             Between::Nothing(server) => *server,
+            Between::Peer(peer) => peer.address(),
             Between::Spillway(proxy) => proxy.address(),
         }
     }
@@ -113,6 +132,7 @@ impl Route {
     pub fn pid(&self) -> Option<u32> {
         match &self.between {
             Between::Nothing(_) => None,
+            Between::Peer(peer) => Some(peer.pid()),
             Between::Spillway(proxy) => Some(proxy.pid()),
         }
     }
@@ -120,28 +140,18 @@ impl Route {
     /// To be called when `sessions` more have ended: waits until Spillway has cleared up behind them, so that this
     /// counts as theirs; gives what it tells of the last. The others have nothing to clear up.
     pub fn settle(&mut self, sessions: usize) -> Result<Option<Session>> {
-        match &mut self.between {
-            Between::Nothing(_) => Ok(None),
-            Between::Spillway(proxy) => {
-                proxy.sessions_end(sessions).map(Some).context("the end of Spillway's sessions")
-            }
-        }
+        let Between::Spillway(proxy) = &mut self.between else { return Ok(None) };
+        proxy.sessions_end(sessions).map(Some).context("the end of Spillway's sessions")
     }
 
     /// CPU time of the process in between so far.
     pub fn cpu(&self) -> Result<Option<Duration>> {
-        match &self.between {
-            Between::Nothing(_) => Ok(None),
-            Between::Spillway(proxy) => proxy.cpu().map(Some),
-        }
+        self.pid().map(process_use::cpu).transpose()
     }
 
     /// The most memory that the process in between had resident so far.
     pub fn peak_memory(&self) -> Result<Option<u64>> {
-        match &self.between {
-            Between::Nothing(_) => Ok(None),
-            Between::Spillway(proxy) => proxy.peak_memory().map(Some),
-        }
+        self.pid().map(process_use::peak_memory).transpose()
     }
 }
 

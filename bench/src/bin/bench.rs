@@ -12,7 +12,7 @@ use spillway_bench::machine::{self, Machine};
 use spillway_bench::measure::measure;
 use spillway_bench::report::{self, Report};
 use spillway_bench::stock::{Size, Stock};
-use spillway_bench::{case, programs};
+use spillway_bench::{case, peers, programs};
 
 /// Measures Spillway beside its peers and direct connections; the report goes to stdout and to bench/ in the target
 /// directory. The spillway measured is $SPILLWAY_BIN, or the one beside this program.
@@ -71,11 +71,14 @@ fn run(options: &Options) -> Result<()> {
 fn versions(stock: &mut Stock) -> Result<Vec<(String, String)>> {
     let server = stock.server()?.query("SELECT VERSION()")?.into_iter().next().context("no version")?;
     let spillway = programs::spillway()?;
-    Ok(vec![
+    let mut versions = vec![
         ("MariaDB".to_owned(), server),
         ("mysqldump".to_owned(), machine::version("mysqldump", "--version")?),
-        ("Spillway".to_owned(), machine::version(&spillway.to_string_lossy(), "--version")?),
-    ])
+        ("gzip".to_owned(), machine::version("gzip", "--version")?),
+    ];
+    versions.extend(peers::versions()?.into_iter().map(|(name, version)| (name.to_owned(), version)));
+    versions.push(("Spillway".to_owned(), machine::version(&spillway.to_string_lossy(), "--version")?));
+    Ok(versions)
 }
 
 fn put_into(readme: &Path, report: &Report) -> Result<()> {

@@ -25,7 +25,7 @@ pub(super) fn is_listening(pid: u32, address: SocketAddr) -> Result<bool> {
 
 /// The inodes of the sockets. A line is `sl local_address rem_address st … inode`, addresses in hexadecimal, the IP
 /// address in the byte order of the machine; the inode is the tenth field.
-fn listeners<'a>(table: &'a str, address: SocketAddr) -> Vec<&'a str> {
+fn listeners(table: &str, address: SocketAddr) -> Vec<&str> {
     let IpAddr::V4(ip) = address.ip() else { return Vec::new() };
     let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(ip.octets()), address.port());
     let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
