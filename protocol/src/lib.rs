@@ -39,6 +39,7 @@
 //! # Ok::<(), spillway_protocol::ResponseError>(())
 //! ```
 
+#![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 mod auth;

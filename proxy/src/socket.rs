@@ -2,10 +2,12 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::libc;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -33,6 +35,15 @@ impl Socket {
             .with_retries(KEEPALIVE_RETRIES);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// Has the kernel wake whoever waits for bytes to read only when so many are there, or none will follow; what is
+    /// there can be read at any time. False where it cannot: a Unix socket always wakes.
+    pub(crate) fn set_least_readable(&self, bytes: i32) -> bool {
+        match self {
+            Self::Tcp(stream) => set_receive_low_water(stream, bytes),
+            Self::Unix(_) => false,
+        }
     }
 
     /// The uid of the process at the other end of a Unix socket.
@@ -81,6 +92,21 @@ impl Socket {
             }
         }
     }
+}
+
+/// Sets SO_RCVLOWAT of socket(7), for which no library that we use has a safe call.
+#[expect(
+    unsafe_code,
+    reason = "the option's value is a C int that lives through the call, with its own size"
+)]
+fn set_receive_low_water(socket: &TcpStream, bytes: libc::c_int) -> bool {
+    let value: *const libc::c_int = &raw const bytes;
+    let len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the descriptor is open as `socket` is borrowed; the kernel reads `len` bytes at `value` and keeps nothing.
+    let set = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, value.cast(), len)
+    };
+    set == 0
 }
 
 impl AsyncRead for Socket {

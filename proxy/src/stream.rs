@@ -113,6 +113,12 @@ impl Stream {
         }
     }
 
+    /// Has the kernel wake whoever waits for bytes to read only when so many are there, or none will follow. False
+    /// where it cannot.
+    pub(crate) fn set_least_readable(&self, bytes: i32) -> bool {
+        self.socket().is_some_and(|socket| socket.set_least_readable(bytes))
+    }
+
     fn socket(&self) -> Option<&Socket> {
         match &self.transport {
             Transport::Plain(socket) => Some(socket),

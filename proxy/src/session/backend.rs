@@ -2,6 +2,7 @@
 //!
 //! What the client asked and what the proxy asks for itself go through the same stream; [`Pending`] keeps them apart.
 
+mod bulk;
 mod compression;
 mod own_command;
 
@@ -21,6 +22,7 @@ use super::loss::Loss;
 use crate::packet_stream::PacketStream;
 use crate::spool::{ResponseId, Spool};
 use crate::stream::Stream;
+use bulk::Bulk;
 use compression::BackendCompression;
 pub(crate) use own_command::OwnCommand;
 
@@ -75,6 +77,7 @@ pub(crate) struct BackendHalf {
     query_attributes: bool,
     outbox: BytesMut,
     compression: Option<BackendCompression>,
+    bulk: Bulk,
     pending: VecDeque<Pending>,
     /// Sequence id of the server's last packet, as the client sees it.
     last_sequence_id: u8,
@@ -99,6 +102,7 @@ impl BackendHalf {
             query_attributes: capabilities.contains(Capabilities::QUERY_ATTRIBUTES),
             outbox: BytesMut::new(),
             compression: compression.map(BackendCompression::new),
+            bulk: Bulk::default(),
             pending: VecDeque::new(),
             last_sequence_id: 0,
             own_response: Vec::new(),
@@ -310,9 +314,14 @@ impl BackendHalf {
             Some(compression) => compression.poll_read(stream, cx, room),
             None => stream.poll_read_into(cx, room).map_err(Loss::Server),
         };
-        if let Poll::Ready(Ok(n)) = read {
-            spool.filled(n);
-            self.active = true;
+        match read {
+            Poll::Ready(Ok(n)) => {
+                spool.filled(n);
+                self.active = true;
+                self.bulk.on_read(n, stream);
+            }
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.bulk.poll_patience(cx, stream),
         }
         read
     }
@@ -381,6 +390,9 @@ impl BackendHalf {
     }
 
     fn end_response(&mut self) -> Option<Pending> {
+        if let Some(stream) = &self.stream {
+            self.bulk.end(stream);
+        }
         if let Some(compression) = &mut self.compression {
             compression.end_response();
         }
