@@ -31,7 +31,7 @@ pub struct Packing {
 }
 
 impl Packing {
-    /// Blocks are compressed in this way, or not at all. There is a packer for each core, within [`MAX_PACKERS`].
+    /// Blocks are compressed in this way, or not at all. There is a packer for each core, but eight at most.
     pub fn new(algorithm: Option<Algorithm>) -> Arc<Self> {
         // Two at least: while the block of one is being written, the other one compresses.
         let count = available_parallelism().map_or(2, usize::from).clamp(2, MAX_PACKERS);
