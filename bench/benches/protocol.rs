@@ -1,6 +1,6 @@
 //! The hot path without sockets: framing, and the tracker that finds the ends of responses.
 //!
-//! `cargo bench -p spillway-bench`; `cargo bench -p spillway-bench -- --test` only tries each once.
+//! `cargo bench --bench protocol`; with `-- --test` each is only tried once.
 
 use std::hint::black_box;
 

@@ -2,7 +2,7 @@
 //!
 //! - `make demo` (`src/bin/demo.rs`): a dump that dies of a slow sink, and the same one through Spillway.
 //! - `make bench` (`src/bin/bench.rs`): every [`case`] by every [`way`], with the [`target`]s.
-//! - `cargo bench -p spillway-bench` (`benches/`): the protocol crate alone, no sockets.
+//! - `cargo bench` (`benches/`): the protocol crate and the spool alone, no sockets.
 //!
 //! Only ratios mean something: absolute speeds are those of the machine and of what else runs on it. So the ways take
 //! turns, and a ratio is one of medians.
