@@ -10,6 +10,7 @@
 //!
 //! The server has no certificates and so no TLS; the option `--auto-generate-certs=ON` makes them.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -21,17 +22,31 @@ use anyhow::{Context as _, Result};
 
 use crate::cache;
 use crate::client::{self, Endpoint};
+use crate::netns::Netns;
 use crate::process;
 use crate::server::{PASSWORD, Server, USER, user_option};
 use crate::template::Template;
 
 /// Starts a MySQL 9 with `options` added to the harness's own (which make it small and quick, without binary log).
 pub fn start(options: &[&str]) -> Result<Server> {
+    start_on(Ipv4Addr::LOCALHOST, &[], options)
+}
+
+/// As [`start`], in a network of its own; there, too, it looks up no host names.
+pub fn start_in(netns: &Netns, options: &[&str]) -> Result<Server> {
+    let bind = format!("--bind-address={}", netns.inside());
+    let mut all = vec![bind.as_str()];
+    all.extend(options);
+    start_on(netns.inside(), &netns.prefix(), &all)
+}
+
+/// `prefix` is what runs the server elsewhere, on `ip`.
+fn start_on(ip: Ipv4Addr, prefix: &[OsString], options: &[&str]) -> Result<Server> {
     static TEMPLATE: LazyLock<Template> = LazyLock::new(|| {
         Template::make(initialize).unwrap_or_else(|error| panic!("no data directory: {error:#}"))
     });
-    let server = Server::launch(&TEMPLATE, Ipv4Addr::LOCALHOST, || {
-        let mut command = mysqld();
+    let server = Server::launch(&TEMPLATE, ip, || {
+        let mut command = client::wrap(prefix, &mysqld());
         command.args(OPTIONS).args(options);
         command
     })?;

@@ -21,6 +21,7 @@ use crate::wait::wait_until;
 #[derive(Debug)]
 pub struct Netns {
     keeper: Running,
+    card: String,
     outside: Ipv4Addr,
     inside: Ipv4Addr,
     mounts: Mounts,
@@ -37,9 +38,9 @@ impl Netns {
         let mounts = Mounts::new()?
             .host_lookup("files")?
             .file("/etc/hosts", &format!("127.0.0.1 localhost\n{outside} {CLIENT_NAME}\n"))?;
-        let netns = Self { keeper, outside, inside, mounts };
-        ip(&[], &["address", "add", &format!("{outside}/30"), "dev", &card])?;
-        ip(&[], &["link", "set", &card, "up"])?;
+        let netns = Self { keeper, card, outside, inside, mounts };
+        ip(&[], &["address", "add", &format!("{outside}/30"), "dev", &netns.card])?;
+        ip(&[], &["link", "set", &netns.card, "up"])?;
         netns.ip(&["address", "add", &format!("{inside}/30"), "dev", CARD_INSIDE])?;
         netns.ip(&["link", "set", CARD_INSIDE, "up"])?;
         netns.ip(&["link", "set", "lo", "up"])?;
@@ -72,6 +73,27 @@ impl Netns {
     /// Ends [`Netns::cut_off`].
     pub fn reconnect(&self) -> Result<()> {
         self.ip(&["route", "del", "blackhole", &self.outside.to_string()])
+    }
+
+    /// From now on it is tied to the machine by a line of so many Mbit/s in each direction. What is sent faster waits in a
+    /// queue for up to 50 ms, and is lost where that is full, as in any router.
+    pub fn limit_speed(&self, megabits: u32) -> Result<()> {
+        let rate = format!("{megabits}mbit");
+        for (prefix, card) in [(Vec::new(), self.card.as_str()), (self.enter(), CARD_INSIDE)] {
+            let arguments =
+                ["qdisc", "add", "dev", card, "root", "tbf", "rate", &rate, "burst", BURST, "latency", QUEUE];
+            process::run(client::wrapped(&prefix, "tc").args(arguments), LIMIT)?
+                .success()
+                .with_context(|| format!("tc {}", arguments.join(" ")))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that have come out of it so far, with the headers of all layers.
+    pub fn sent(&self) -> Result<u64> {
+        let path = format!("/sys/class/net/{}/statistics/rx_bytes", self.card);
+        let text = fs::read_to_string(&path).with_context(|| path.clone())?;
+        text.trim().parse().with_context(|| format!("{path}: {text}"))
     }
 
     fn enter(&self) -> Vec<OsString> {
@@ -137,4 +159,8 @@ const FIRST_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 const NETWORKS: u32 = 1 << 15;
 const CARD_INSIDE: &str = "veth0";
 const TRIES: u32 = 200;
+/// What may go at once: at 100 Mbit/s some ten milliseconds, and more than the largest piece that a card is handed (64
+/// KiB), which would not pass otherwise.
+const BURST: &str = "128kb";
+const QUEUE: &str = "50ms";
 const LIMIT: Duration = Duration::from_secs(20);

@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use spillway_tests::netns::CLIENT_NAME;
@@ -149,6 +149,20 @@ fn a_network_falls_silent_and_comes_back() -> Result<()> {
     drop(other);
     wait_until(LIMIT, "the card to go", || UdpSocket::bind((gone, 0)).is_err())?;
     ensure!(card(), "the wrong card went");
+    Ok(())
+}
+
+#[test]
+fn a_slow_line_takes_its_time() -> Result<()> {
+    let netns = Netns::new()?;
+    let server = Server::start_in(&netns, &[])?;
+    netns.limit_speed(100)?;
+    let mut raw = Raw::login(server.address())?;
+    let (start, sent) = (Instant::now(), netns.sent()?);
+    raw.value("SELECT REPEAT('x', 5000000)")?;
+    // 0.4 s, less what the line lets pass at once.
+    ensure!(start.elapsed() >= Duration::from_millis(380), "{:?}", start.elapsed());
+    ensure!(netns.sent()? >= sent + 5_000_000, "{sent}, then {}", netns.sent()?);
     Ok(())
 }
 
