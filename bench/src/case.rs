@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::Result;
 use spillway_tests::Server;
 
+use crate::plot::TimePlot;
 use crate::query_times::QueryTimes;
 use crate::stock::Stock;
 use crate::way::{Route, Way};
@@ -62,6 +63,11 @@ pub trait Subject {
         Way::all()
     }
 
+    /// How often, where so many rounds are asked for.
+    fn rounds(&self, wanted: u32) -> u32 {
+        wanted
+    }
+
     /// Once, unmeasured, before the rounds: fills caches, and looks at what is not looked at later.
     fn warm_up(&mut self, route: &mut Route) -> Result<()> {
         self.run(route).map(drop)
@@ -69,6 +75,11 @@ pub trait Subject {
 
     /// Once, measured. All that it starts has ended when it returns ([`Route::settle`]).
     fn run(&mut self, route: &mut Route) -> Result<Run>;
+
+    /// What the last round was like over time, each with a name of small letters for its files.
+    fn plots(&self) -> Vec<(&'static str, TimePlot)> {
+        Vec::new()
+    }
 }
 
 /// What a run gave.

@@ -16,6 +16,7 @@ pub mod machine;
 pub mod mbuffer;
 pub mod measure;
 pub mod peers;
+pub mod plot;
 pub mod process_use;
 pub mod programs;
 pub mod proxy;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use spillway_tests::Server;
 
 use crate::case::{Case, Run, Subject};
+use crate::plot::TimePlot;
 use crate::stats::Sample;
 use crate::stock::Stock;
 use crate::way::Route;
@@ -21,6 +22,9 @@ pub struct Measured {
     pub title: String,
     /// The ways; the first is what the others are compared with.
     pub ways: Vec<Figures>,
+    /// What the last round was like over time, each with a name for its files.
+    #[serde(skip)]
+    pub plots: Vec<(&'static str, TimePlot)>,
 }
 
 /// What one way gave: a value for each round, where there is one.
@@ -96,6 +100,7 @@ pub fn measure(case: &Case, stock: &mut Stock, rounds: u32) -> Result<Measured> 
         subject.warm_up(route).with_context(|| format!("warming up, {}", route.name()))?;
     }
     let mut ways: Vec<Figures> = routes.iter().map(|route| Figures::new(route.name())).collect();
+    let rounds = subject.rounds(rounds);
     for round in 1..=rounds {
         let mut line = format!("{}: round {round} of {rounds}:", case.name);
         for (route, figures) in routes.iter_mut().zip(&mut ways) {
@@ -108,7 +113,7 @@ pub fn measure(case: &Case, stock: &mut Stock, rounds: u32) -> Result<Measured> 
     for (route, figures) in routes.iter().zip(&mut ways) {
         figures.peak_memory = route.peak_memory()?;
     }
-    Ok(Measured { name: case.name, title: subject.title(), ways })
+    Ok(Measured { name: case.name, title: subject.title(), ways, plots: subject.plots() })
 }
 
 fn once(

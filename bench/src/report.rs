@@ -1,5 +1,6 @@
 //! What was measured, for people and for programs.
 
+mod plots;
 mod readme;
 mod table;
 
@@ -71,13 +72,13 @@ impl Report {
         text
     }
 
-    /// Writes `report.json` and `report.md` into `dir`.
+    /// Writes `report.json`, `report.md` and the plots into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let write = || {
             fs::create_dir_all(dir)?;
             fs::write(dir.join("report.json"), serde_json::to_vec_pretty(self)?)?;
             fs::write(dir.join("report.md"), self.markdown())?;
-            anyhow::Ok(())
+            self.draw(dir)
         };
         write().with_context(|| format!("writing the report into {}", dir.display()))
     }
