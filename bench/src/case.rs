@@ -5,7 +5,9 @@
 //! its business: [`measure`](crate::measure) opens each of its ways, warms each up, and then runs them by turns. What
 //! a figure has to reach is said in [`target`](crate::target).
 
+mod backlog;
 mod connect;
+mod done;
 mod drain;
 mod dump;
 mod gzip;
@@ -35,7 +37,7 @@ pub struct Case {
 }
 
 /// All of them, in the order in which they run.
-pub const ALL: [Case; 12] = [
+pub const ALL: [Case; 13] = [
     Case { name: "drain-wide", prepare: drain::wide },
     Case { name: "drain-narrow", prepare: drain::narrow },
     Case { name: "relay-wide", prepare: relay::wide },
@@ -48,6 +50,7 @@ pub const ALL: [Case; 12] = [
     Case { name: "parallel", prepare: parallel::prepare },
     Case { name: "connect", prepare: connect::alone },
     Case { name: "connect-8", prepare: connect::eight },
+    Case { name: "backlog", prepare: backlog::prepare },
 ];
 
 /// One thing that is done by every way.

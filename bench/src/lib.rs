@@ -15,6 +15,7 @@ pub mod jobs;
 pub mod machine;
 pub mod mbuffer;
 pub mod measure;
+pub mod memory_watch;
 pub mod peers;
 pub mod plot;
 pub mod process_use;

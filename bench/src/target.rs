@@ -134,7 +134,7 @@ const fn target(case: &'static str, what: What, bound: Bound) -> Target {
 const MEMORY_AND_64: f64 = 256.0 + 64.0;
 
 /// All of them. (The one of the backlog's memory: whatever the backlog.)
-const TARGETS: [Target; 16] = [
+const TARGETS: [Target; 17] = [
     target("drain-wide", What::SpeedOf(DIRECT), Bound::AtLeast(0.90)),
     target("drain-wide", What::SpeedOf(ROUTER), Bound::AtLeast(1.0)),
     target("drain-wide", What::CpuPerGb, Bound::AtMost(0.45)),
@@ -151,6 +151,7 @@ const TARGETS: [Target; 16] = [
     target("connect", What::SpeedOf(HAPROXY), Bound::AtLeast(0.7)),
     target("connect-8", What::SpeedOf(DIRECT), Bound::AtLeast(0.4)),
     target("connect-8", What::SpeedOf(HAPROXY), Bound::AtLeast(0.7)),
+    target("backlog", What::PeakMib, Bound::AtMost(64.0)),
 ];
 
 /// The way of a raw client in the case `slow-sink`.

@@ -5,79 +5,53 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use spillway_tests::Server;
-use spillway_tests::wait::wait_for;
 
+use super::done::Done;
 use super::relay::Answer;
 use crate::case::{Run, Subject};
 use crate::client::Client;
 use crate::sockets;
 use crate::stock::Stock;
-use crate::way::Route;
+use crate::way::{Route, Way};
 
 pub(super) fn wide(stock: &mut Stock) -> Result<Box<dyn Subject>> {
     let bytes = stock.size().of(900_000_000, 120_000_000);
     let database = stock.wide(bytes)?;
-    Ok(Box::new(Drain::new(stock.server()?, &database, "wide rows")?))
+    Ok(Box::new(Drain::new(stock.server()?, &database, "wide rows", Way::all())?))
 }
 
 pub(super) fn narrow(stock: &mut Stock) -> Result<Box<dyn Subject>> {
     let rows = stock.size().of(4_000_000, 500_000);
     let database = stock.narrow(rows)?;
-    Ok(Box::new(Drain::new(stock.server()?, &database, &format!("{rows} rows of 24 bytes"))?))
+    Ok(Box::new(Drain::new(stock.server()?, &database, &format!("{rows} rows of 24 bytes"), Way::all())?))
 }
 
 /// A SELECT that is read and thrown away, and before Spillway one whose client stalls after 1 MiB. (By the other ways
 /// a stalled client stalls the server, so they show the best that they can do.)
 ///
-/// When the server is done with it is told without polling, which would take the server's CPU time: the SELECT is
-/// followed by a RELEASE_LOCK in the same command, and another connection waits for that lock. The last bytes may then
-/// still be in the sockets' buffers: the drain is over when Spillway has read these as well.
-struct Drain {
+/// The drain is over when the server is done and Spillway has read what was still in the sockets' buffers then.
+pub(super) struct Drain {
     server: Rc<Server>,
     title: String,
+    ways: Vec<Way>,
     command: String,
     answer: Answer,
-    watcher: Client,
-    /// Shows what the watcher does.
-    control: Client,
+    done: Done,
 }
 
 impl Drain {
-    fn new(server: Rc<Server>, database: &str, what: &str) -> Result<Self> {
-        let watcher = Client::login(server.address())?;
-        let control = Client::login(server.address())?;
+    pub(super) fn new(server: Rc<Server>, database: &str, what: &str, ways: Vec<Way>) -> Result<Self> {
+        let done = Done::new(&server)?;
         Ok(Self {
             server,
             title: format!(
                 "{what} come off the server; Spillway's client stalls after 1 MiB, the others read on"
             ),
-            command: format!("SELECT * FROM {database}.test; DO RELEASE_LOCK('{LOCK}')"),
+            ways,
+            command: Done::command(&format!("SELECT * FROM {database}.test")),
             answer: Answer::default(),
-            watcher,
-            control,
+            done,
         })
-    }
-
-    /// Lets the watcher wait for the lock that `client` gets.
-    fn arm(&mut self, client: &mut Client) -> Result<()> {
-        client.execute(&format!("DO GET_LOCK('{LOCK}', 0)"))?;
-        self.watcher.send(&format!("DO GET_LOCK('{LOCK}', 600)"))?;
-        wait_for(LIMIT, "the watcher to wait for the lock", || {
-            let mut answer = Vec::new();
-            self.control.send(WAITING)?;
-            self.control.read_answer(|piece| answer.extend_from_slice(piece))?;
-            Ok(answer.windows(SIGN.len()).any(|window| window == SIGN).then_some(()))
-        })
-    }
-
-    /// Waits until the server is done.
-    fn wait_for_server(&mut self) -> Result<()> {
-        self.watcher.read_answer(|_| ())?;
-        Ok(())
-    }
-
-    fn disarm(&mut self) -> Result<()> {
-        self.watcher.execute(&format!("DO RELEASE_LOCK('{LOCK}')"))
     }
 
     fn read_on(&mut self, client: &mut Client) -> Result<Duration> {
@@ -85,7 +59,7 @@ impl Drain {
         client.send(&self.command)?;
         client.discard(self.answer.length())?;
         let took = start.elapsed();
-        self.wait_for_server()?;
+        self.done.wait()?;
         Ok(took)
     }
 
@@ -93,7 +67,7 @@ impl Drain {
         let start = Instant::now();
         client.send(&self.command)?;
         client.discard(READ_BEFORE_STALL.min(self.answer.length()))?;
-        self.wait_for_server()?;
+        self.done.wait()?;
         Ok(sockets::wait_until_read(self.server.port())? - start)
     }
 }
@@ -107,6 +81,10 @@ impl Subject for Drain {
         Rc::clone(&self.server)
     }
 
+    fn ways(&self) -> Vec<Way> {
+        self.ways.clone()
+    }
+
     fn warm_up(&mut self, route: &mut Route) -> Result<()> {
         self.answer.check(&self.command, route)?;
         self.run(route).map(drop)
@@ -114,7 +92,7 @@ impl Subject for Drain {
 
     fn run(&mut self, route: &mut Route) -> Result<Run> {
         let mut client = Client::login(route.address())?;
-        self.arm(&mut client)?;
+        self.done.arm(&mut client)?;
         let took = if route.is_spillway() { self.stall(&mut client)? } else { self.read_on(&mut client)? };
         drop(client);
         if let Some(session) = route.settle(1)? {
@@ -125,14 +103,9 @@ impl Subject for Drain {
                 self.answer.length()
             );
         }
-        self.disarm()?;
+        self.done.disarm()?;
         Ok(Run::took(took))
     }
 }
 
-const LOCK: &str = "spillway-bench";
-const WAITING: &str =
-    "SELECT CONCAT('wait', 'ing') FROM information_schema.processlist WHERE state = 'User lock'";
-const SIGN: &[u8] = b"\x07waiting";
 const READ_BEFORE_STALL: u64 = 1 << 20;
-const LIMIT: Duration = Duration::from_secs(60);
