@@ -15,6 +15,7 @@ mod parallel;
 mod relay;
 mod slow_sink;
 mod tables;
+mod tls;
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub struct Case {
 }
 
 /// All of them, in the order in which they run.
-pub const ALL: [Case; 13] = [
+pub const ALL: [Case; 15] = [
     Case { name: "drain-wide", prepare: drain::wide },
     Case { name: "drain-narrow", prepare: drain::narrow },
     Case { name: "relay-wide", prepare: relay::wide },
@@ -51,6 +52,8 @@ pub const ALL: [Case; 13] = [
     Case { name: "connect", prepare: connect::alone },
     Case { name: "connect-8", prepare: connect::eight },
     Case { name: "backlog", prepare: backlog::prepare },
+    Case { name: "tls-relay", prepare: tls::relay },
+    Case { name: "tls-dump", prepare: tls::dump },
 ];
 
 /// One thing that is done by every way.

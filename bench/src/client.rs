@@ -1,7 +1,11 @@
 //! A client that takes answers as fast as they come and throws them away, or leaves them where they are.
 
-use std::io::{Read as _, Write as _};
+mod tls;
+
+use std::fmt::Debug;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -15,21 +19,42 @@ use spillway_tests::wire::{self, Greeting, capability};
 /// A connection with the kernel's own buffer sizes. Between two calls it is a stalled client.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
 }
+
+trait Stream: Read + Write + Debug {}
+
+impl<S: Read + Write + Debug> Stream for S {}
 
 impl Client {
     /// Connects and logs in with the tests' account.
     pub fn login(address: SocketAddr) -> Result<Self> {
+        Self::log_in(address, None)
+    }
+
+    /// The same with TLS; the certificate has to be of the authority in this file.
+    pub fn login_with_tls(address: SocketAddr, authority: &Path) -> Result<Self> {
+        Self::log_in(address, Some(authority))
+    }
+
+    fn log_in(address: SocketAddr, authority: Option<&Path>) -> Result<Self> {
         let stream = TcpStream::connect(address).with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(LIMIT))?;
-        let mut client = Self { stream, buffer: vec![0; READ_SIZE] };
+        let mut client = Self { stream: Box::new(stream.try_clone()?), buffer: vec![0; READ_SIZE] };
         let greeting = Greeting::parse(&client.packet().context("the greeting")?)?;
         let scramble = wire::native_scramble(PASSWORD, &greeting.salt);
-        let response = wire::handshake_response(capability::USUAL, USER, &scramble, None);
-        client.stream.write_all(&encode_packet(1, &response))?;
+        let response = |more| wire::handshake_response(capability::USUAL | more, USER, &scramble, None);
+        match authority {
+            None => client.stream.write_all(&encode_packet(1, &response(0)))?,
+            Some(authority) => {
+                let response = response(capability::SSL);
+                client.stream.write_all(&encode_packet(1, &response[..SSL_REQUEST_LEN]))?;
+                client.stream = Box::new(tls::connect(stream, address.ip(), authority)?);
+                client.stream.write_all(&encode_packet(2, &response))?;
+            }
+        }
         match client.packet().context("the answer to the login")?.as_slice() {
             [0, ..] => Ok(client),
             [ERR_HEADER, rest @ ..] => bail!("login: {}", rest.escape_ascii()),
@@ -118,3 +143,5 @@ impl Client {
 const READ_SIZE: usize = 256 << 10;
 /// A piece of an answer may be waited for until the server has sent another client 20 GB.
 const LIMIT: Duration = Duration::from_secs(600);
+/// Of the HandshakeResponse41: what comes before the user's name.
+const SSL_REQUEST_LEN: usize = 32;
