@@ -13,6 +13,7 @@ mod dump;
 mod gzip;
 mod parallel;
 mod relay;
+mod slow_line;
 mod slow_sink;
 mod tables;
 mod tls;
@@ -38,7 +39,7 @@ pub struct Case {
 }
 
 /// All of them, in the order in which they run.
-pub const ALL: [Case; 15] = [
+pub const ALL: [Case; 17] = [
     Case { name: "drain-wide", prepare: drain::wide },
     Case { name: "drain-narrow", prepare: drain::narrow },
     Case { name: "relay-wide", prepare: relay::wide },
@@ -54,6 +55,8 @@ pub const ALL: [Case; 15] = [
     Case { name: "backlog", prepare: backlog::prepare },
     Case { name: "tls-relay", prepare: tls::relay },
     Case { name: "tls-dump", prepare: tls::dump },
+    Case { name: "slow-line-mariadb", prepare: slow_line::mariadb },
+    Case { name: "slow-line-mysql", prepare: slow_line::mysql },
 ];
 
 /// One thing that is done by every way.
