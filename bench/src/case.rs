@@ -15,6 +15,7 @@ mod parallel;
 mod relay;
 mod slow_line;
 mod slow_sink;
+mod spool_compress;
 mod tables;
 mod tls;
 
@@ -39,7 +40,7 @@ pub struct Case {
 }
 
 /// All of them, in the order in which they run.
-pub const ALL: [Case; 17] = [
+pub const ALL: [Case; 19] = [
     Case { name: "drain-wide", prepare: drain::wide },
     Case { name: "drain-narrow", prepare: drain::narrow },
     Case { name: "relay-wide", prepare: relay::wide },
@@ -57,6 +58,8 @@ pub const ALL: [Case; 17] = [
     Case { name: "tls-dump", prepare: tls::dump },
     Case { name: "slow-line-mariadb", prepare: slow_line::mariadb },
     Case { name: "slow-line-mysql", prepare: slow_line::mysql },
+    Case { name: "spool-compress-text", prepare: spool_compress::text },
+    Case { name: "spool-compress-random", prepare: spool_compress::random },
 ];
 
 /// One thing that is done by every way.

@@ -31,6 +31,8 @@ pub struct Session {
     pub backlog_peak: u64,
     /// The most of it on disk.
     pub spooled_peak: u64,
+    /// What that took there, compressed or not.
+    pub on_disk_peak: u64,
 }
 
 impl Session {
@@ -40,6 +42,7 @@ impl Session {
             drained: log::field(line, "drained")?,
             backlog_peak: log::field(line, "backlog_peak")?,
             spooled_peak: log::field(line, "spooled_peak")?,
+            on_disk_peak: log::field(line, "spooled_on_disk_peak")?,
         })
     }
 }
@@ -106,9 +109,10 @@ mod tests {
 
     #[test]
     fn a_session_is_read_off_its_last_line() {
-        let line =
-            "INFO session ended reason=\"the client left\" drained=9 fed=9 backlog_peak=7 spooled_peak=5";
+        let line = "INFO session ended reason=\"the client left\" drained=9 fed=9 backlog_peak=7 spooled_peak=5 \
+             spooled_on_disk_peak=3";
         let session = Session::parse(line).unwrap();
         assert_eq!((session.drained, session.backlog_peak, session.spooled_peak), (9, 7, 5));
+        assert_eq!(session.on_disk_peak, 3);
     }
 }

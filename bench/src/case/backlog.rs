@@ -129,7 +129,7 @@ impl Subject for Backlog {
             self.answer.length()
         );
         run.figures.push(("backlog GB", session.backlog_peak as f64 / 1e9));
-        run.figures.push(("GB on disk", session.spooled_peak as f64 / 1e9));
+        run.figures.push(("GB on disk", session.on_disk_peak as f64 / 1e9));
         self.done.disarm()?;
         Ok(run)
     }

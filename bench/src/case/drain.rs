@@ -95,6 +95,7 @@ impl Subject for Drain {
         self.done.arm(&mut client)?;
         let took = if route.is_spillway() { self.stall(&mut client)? } else { self.read_on(&mut client)? };
         drop(client);
+        let mut run = Run::took(took);
         if let Some(session) = route.settle(1)? {
             ensure!(
                 session.drained >= self.answer.length(),
@@ -102,9 +103,10 @@ impl Subject for Drain {
                 session.drained,
                 self.answer.length()
             );
+            run.figures.push(("MB on disk", session.on_disk_peak as f64 / 1e6));
         }
         self.done.disarm()?;
-        Ok(Run::took(took))
+        Ok(run)
     }
 }
 
