@@ -26,7 +26,7 @@ use anyhow::Result;
 use spillway_tests::Server;
 
 use crate::plot::TimePlot;
-use crate::query_times::QueryTimes;
+use crate::query_times::{QueryTimes, Statement};
 use crate::stock::Stock;
 use crate::way::{Route, Way};
 
@@ -88,7 +88,7 @@ pub trait Subject {
     /// Once, measured. All that it starts has ended when it returns ([`Route::settle`]).
     fn run(&mut self, route: &mut Route) -> Result<Run>;
 
-    /// What the last round was like over time, each with a name of small letters for its files.
+    /// What it was like over time, each with a name of small letters for its files.
     fn plots(&self) -> Vec<(&'static str, TimePlot)> {
         Vec::new()
     }
@@ -116,11 +116,16 @@ impl Run {
     }
 }
 
-/// For how long the server was busy with a table's rows in the last run.
-fn server_seconds(times: &QueryTimes) -> Result<Duration> {
-    let statements = times.take(DATA_QUERY)?;
-    let data = statements.iter().filter(|statement| statement.text.starts_with(DATA_QUERY));
-    Ok(data.map(|statement| statement.took).sum())
+/// The statements of the last run that read a table's rows.
+fn data_queries(times: &QueryTimes) -> Result<Vec<Statement>> {
+    let mut statements = times.take(DATA_QUERY)?;
+    statements.retain(|statement| statement.text.starts_with(DATA_QUERY));
+    Ok(statements)
+}
+
+/// For how long the server was busy with them.
+fn total(statements: &[Statement]) -> Duration {
+    statements.iter().map(|statement| statement.took).sum()
 }
 
 /// How the statement begins with which `mysqldump` reads a table.

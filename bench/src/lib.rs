@@ -11,6 +11,7 @@ pub mod case;
 pub mod client;
 pub mod clock;
 pub mod data;
+pub mod flow;
 pub mod jobs;
 pub mod machine;
 pub mod mbuffer;

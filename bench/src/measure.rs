@@ -22,7 +22,7 @@ pub struct Measured {
     pub title: String,
     /// The ways; the first is what the others are compared with.
     pub ways: Vec<Figures>,
-    /// What the last round was like over time, each with a name for its files.
+    /// What it was like over time, each with a name for its files.
     #[serde(skip)]
     pub plots: Vec<(&'static str, TimePlot)>,
 }
@@ -69,8 +69,8 @@ impl Figures {
         }
     }
 
-    /// CPU seconds of the proxy for 10^9 bytes, of all rounds together: the kernel counts in hundredths of a second,
-    /// which is coarse for one. Nothing without a proxy, or where there is too little data to say.
+    /// CPU seconds of the proxy for 10^9 bytes, of all rounds together. Nothing without a proxy, or where there is too
+    /// little data to say.
     pub fn cpu_per_gb(&self) -> Option<f64> {
         let bytes = self.bytes.sum();
         (!self.cpu.is_empty() && bytes >= LEAST_BYTES).then(|| self.cpu.sum() / (bytes / 1e9))

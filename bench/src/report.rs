@@ -11,6 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use self::plots::RATIOS;
 pub use self::readme::splice;
 use self::table::Table;
 use crate::machine::Machine;
@@ -33,12 +34,14 @@ pub struct Report {
     pub cases: Vec<Measured>,
     /// The targets of these cases.
     pub verdicts: Vec<Verdict>,
+    /// Cases that came to nothing, with the reason.
+    pub failed: Vec<(&'static str, String)>,
 }
 
 impl Report {
     /// Without a case yet.
     pub fn new(machine: Machine, versions: Vec<(String, String)>, quick: bool, rounds: u32) -> Self {
-        Self { machine, versions, quick, rounds, cases: Vec::new(), verdicts: Vec::new() }
+        Self { machine, versions, quick, rounds, cases: Vec::new(), verdicts: Vec::new(), failed: Vec::new() }
     }
 
     /// Adds a case and judges it.
@@ -48,13 +51,10 @@ impl Report {
     }
 
     /// A case's figures and then its targets.
-    pub fn case_markdown(&self, name: &str) -> String {
-        let mut text = String::new();
-        for case in self.cases.iter().filter(|case| case.name == name) {
-            let _ = write!(text, "## {}\n\n{}\n\n{}", case.name, case.title, figures(case));
-        }
+    pub fn case_markdown(&self, case: &Measured) -> String {
         let verdicts: Vec<&Verdict> =
-            self.verdicts.iter().filter(|verdict| verdict.target.case == name).collect();
+            self.verdicts.iter().filter(|verdict| verdict.target.case == case.name).collect();
+        let mut text = section(case);
         if !verdicts.is_empty() {
             let _ = write!(text, "\n{}", targets(&verdicts));
         }
@@ -63,22 +63,31 @@ impl Report {
 
     /// All of it in Markdown, whose tables read well on a terminal, too.
     pub fn markdown(&self) -> String {
-        let mut text = format!("# Spillway measured beside its peers\n\n{}\n", self.head());
-        for case in &self.cases {
-            let _ = write!(text, "\n## {}\n\n{}\n\n{}", case.name, case.title, figures(case));
-        }
+        let mut text = format!("# Spillway measured beside its peers\n\n{}", self.head());
         let verdicts: Vec<&Verdict> = self.verdicts.iter().collect();
         let _ = write!(text, "\n## Targets\n\n{}", targets(&verdicts));
+        for (name, reason) in &self.failed {
+            let _ = write!(text, "\n**{name} failed: {reason}**\n");
+        }
+        if self.has_ratios() {
+            let _ = write!(text, "\n![{RATIOS}]({RATIOS}.png)\n");
+        }
+        for case in &self.cases {
+            let _ = write!(text, "\n{}", section(case));
+            for plot in plots::names(case) {
+                let _ = write!(text, "\n![{plot}]({plot}.png)\n");
+            }
+        }
         text
     }
 
-    /// Writes `report.json`, `report.md` and the plots into `dir`.
+    /// Writes `report.json` and `report.md` into `dir`.
     pub fn write(&self, dir: &Path) -> Result<()> {
         let write = || {
             fs::create_dir_all(dir)?;
             fs::write(dir.join("report.json"), serde_json::to_vec_pretty(self)?)?;
             fs::write(dir.join("report.md"), self.markdown())?;
-            self.draw(dir)
+            anyhow::Ok(())
         };
         write().with_context(|| format!("writing the report into {}", dir.display()))
     }
@@ -99,6 +108,10 @@ impl Report {
         }
         text
     }
+}
+
+fn section(case: &Measured) -> String {
+    format!("## {}\n\n{}\n\n{}", case.name, case.title, figures(case))
 }
 
 /// A row for each way.
@@ -155,7 +168,7 @@ fn targets(verdicts: &[&Verdict]) -> String {
             verdict.target.case.to_owned(),
             verdict.target.text(),
             verdict.target.bound.text(),
-            format!("{:.3}{range}", verdict.value),
+            verdict.value.map_or_else(|| "not measured".to_owned(), |value| format!("{value:.3}{range}")),
             if verdict.met { "met" } else { "MISSED" }.to_owned(),
         ]);
     }

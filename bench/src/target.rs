@@ -50,8 +50,9 @@ pub enum Bound {
 pub struct Verdict {
     /// What was wanted.
     pub target: Target,
-    /// What it is: a ratio of medians, or one figure for all rounds.
-    pub value: f64,
+    /// What it is: a ratio of medians, or one figure for all rounds. Nothing where it was not measured, which is as bad
+    /// as missed.
+    pub value: Option<f64>,
     /// The least and the greatest ratio of one round, where it is a ratio.
     pub range: Option<(f64, f64)>,
     /// Whether it is good enough.
@@ -63,22 +64,27 @@ pub fn judge(measured: &Measured) -> Vec<Verdict> {
     TARGETS
         .iter()
         .filter(|target| target.case == measured.name)
-        .filter_map(|target| target.judge(measured))
+        .map(|target| target.judge(measured))
         .collect()
 }
 
 impl Target {
-    /// Nothing where the way or the figure is missing.
-    fn judge(self, measured: &Measured) -> Option<Verdict> {
+    fn judge(self, measured: &Measured) -> Verdict {
+        let (value, range) =
+            self.measured(measured).map_or((None, None), |(value, range)| (Some(value), range));
+        Verdict { target: self, value, range, met: value.is_some_and(|value| self.bound.holds(value)) }
+    }
+
+    /// The value, and the range of the rounds where it is a ratio; nothing where a way or a figure is missing.
+    fn measured(self, measured: &Measured) -> Option<(f64, Option<(f64, f64)>)> {
         let own = measured.way(self.way)?;
-        let (value, range) = match self.what {
-            What::SpeedOf(other) => ratio(&measured.way(other)?.wall, &own.wall)?,
-            What::TimeOf(other) => ratio(&own.wall, &measured.way(other)?.wall)?,
-            What::ServerTimeOf(other) => ratio(&own.server, &measured.way(other)?.server)?,
-            What::CpuPerGb => (own.cpu_per_gb()?, None),
-            What::PeakMib => (own.peak_mib()?, None),
-        };
-        Some(Verdict { target: self, value, range, met: self.bound.holds(value) })
+        match self.what {
+            What::SpeedOf(other) => ratio(&measured.way(other)?.wall, &own.wall),
+            What::TimeOf(other) => ratio(&own.wall, &measured.way(other)?.wall),
+            What::ServerTimeOf(other) => ratio(&own.server, &measured.way(other)?.server),
+            What::CpuPerGb => Some((own.cpu_per_gb()?, None)),
+            What::PeakMib => Some((own.peak_mib()?, None)),
+        }
     }
 
     /// What is wanted, in words.

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
+use spillway_bench::case::Case;
 use spillway_bench::clock::Progress;
 use spillway_bench::machine::{self, Machine};
 use spillway_bench::measure::measure;
@@ -55,17 +56,36 @@ fn run(options: &Options) -> Result<()> {
     let dir = report_dir()?;
     for case in &case::ALL {
         if options.only.is_empty() || options.only.iter().any(|name| name == case.name) {
-            report.add(measure(case, &mut stock, rounds).with_context(|| case.name)?);
-            println!("{}", report.case_markdown(case.name));
-            // After each case, so that what was measured is not lost with one that fails.
+            measure_into(&mut report, case, &mut stock, rounds);
+            // After each case, so that what was measured is not lost whatever comes.
             report.write(&dir)?;
         }
+    }
+    report.draw(&dir)?;
+    progress.say(&format!("written to {}", dir.display()));
+    if let Some((name, _)) = report.failed.first() {
+        bail!("{} of the cases failed, first {name}; the report has the rest", report.failed.len());
     }
     if let Some(path) = &options.readme {
         put_into(path, &report)?;
     }
-    progress.say(&format!("written to {}", dir.display()));
     Ok(())
+}
+
+/// A case that fails does not take the others with it, but the run fails in the end.
+fn measure_into(report: &mut Report, case: &Case, stock: &mut Stock, rounds: u32) {
+    match measure(case, stock, rounds) {
+        Ok(measured) => {
+            report.add(measured);
+            if let Some(measured) = report.cases.last() {
+                println!("{}", report.case_markdown(measured));
+            }
+        }
+        Err(error) => {
+            stock.say(&format!("{} FAILED: {error:#}", case.name));
+            report.failed.push((case.name, format!("{error:#}")));
+        }
+    }
 }
 
 fn versions(stock: &mut Stock) -> Result<Vec<(String, String)>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use spillway_tests::{Server, client};
 
-use crate::case::{Run, Subject, server_seconds};
+use crate::case::{Run, Subject, data_queries, total};
 use crate::jobs;
 use crate::mbuffer::Mbuffer;
 use crate::query_times::QueryTimes;
@@ -36,7 +36,7 @@ impl Gzip {
         dump.arg(&self.database);
         let mut stages = vec![dump];
         if route.name() == MBUFFER {
-            stages.push(self.mbuffer.command(2 * self.bytes));
+            stages.push(self.mbuffer.command(self.bytes * 5 / 4));
         }
         stages.push(client::clean("gzip"));
         stages
@@ -59,7 +59,7 @@ impl Subject for Gzip {
     fn run(&mut self, route: &mut Route) -> Result<Run> {
         let ends = jobs::time_pipe(self.stages(route), LIMIT)?;
         route.settle(1)?;
-        let server = Some(server_seconds(&self.times)?);
+        let server = Some(total(&data_queries(&self.times)?));
         let wall = ends.iter().copied().max().context("no program")?;
         Ok(Run { wall, server, client: ends.first().copied(), ..Run::default() })
     }

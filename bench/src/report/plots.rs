@@ -10,22 +10,40 @@ use crate::plot::{BarPlot, Group};
 use crate::way::{DIRECT, HAPROXY, MBUFFER, ROUTER, SPILLWAY};
 
 impl Report {
-    /// Draws all of them into `dir`.
-    pub(super) fn draw(&self, dir: &Path) -> Result<()> {
-        let compared: Vec<&Measured> = self.cases.iter().filter(|case| has_the_usual_ways(case)).collect();
-        if !compared.is_empty() {
-            usual(&compared).write(&dir.join("ratios"))?;
+    /// Draws all of them into `dir`: `ratios`, and those of [`names`].
+    pub fn draw(&self, dir: &Path) -> Result<()> {
+        if self.has_ratios() {
+            usual(&self.cases).write(&dir.join(RATIOS))?;
         }
         for case in &self.cases {
             if has_ways_of_its_own(case) {
-                own(case).write(&dir.join(format!("{}-ratios", case.name)))?;
+                own(case).write(&dir.join(own_name(case)))?;
             }
             for (name, plot) in &case.plots {
-                plot.write(&dir.join(format!("{}-{name}", case.name)))?;
+                plot.write(&dir.join(time_name(case, name)))?;
             }
         }
         Ok(())
     }
+
+    /// Whether there is something to compare in all cases.
+    pub(super) fn has_ratios(&self) -> bool {
+        self.cases.iter().any(has_the_usual_ways)
+    }
+}
+
+/// A case's plots.
+pub(super) fn names(case: &Measured) -> Vec<String> {
+    let own = has_ways_of_its_own(case).then(|| own_name(case));
+    own.into_iter().chain(case.plots.iter().map(|(name, _)| time_name(case, name))).collect()
+}
+
+fn own_name(case: &Measured) -> String {
+    format!("{}-ratios", case.name)
+}
+
+fn time_name(case: &Measured, name: &str) -> String {
+    format!("{}-{name}", case.name)
 }
 
 /// Whether it compares Spillway with a direct connection, whatever else.
@@ -39,8 +57,8 @@ fn has_ways_of_its_own(case: &Measured) -> bool {
 }
 
 /// Time of the ways that most cases have, in all of them.
-fn usual(cases: &[&Measured]) -> BarPlot {
-    let group = |case: &&Measured| Group {
+fn usual(cases: &[Measured]) -> BarPlot {
+    let group = |case: &Measured| Group {
         name: case.name.to_owned(),
         values: USUAL.iter().map(|way| ratio(&case.way(way)?.wall, &case.way(DIRECT)?.wall)).collect(),
     };
@@ -48,7 +66,7 @@ fn usual(cases: &[&Measured]) -> BarPlot {
         title: "Time by each way, beside a direct connection in the same run".to_owned(),
         label: format!("wall time as a ratio to {DIRECT} (medians; shorter is better)"),
         names: USUAL.map(str::to_owned).to_vec(),
-        groups: cases.iter().map(group).collect(),
+        groups: cases.iter().filter(|case| has_the_usual_ways(case)).map(group).collect(),
     }
 }
 
@@ -65,4 +83,6 @@ fn own(case: &Measured) -> BarPlot {
     }
 }
 
+/// The plot of all cases.
+pub(super) const RATIOS: &str = "ratios";
 const USUAL: [&str; 4] = [HAPROXY, ROUTER, MBUFFER, SPILLWAY];

@@ -59,7 +59,7 @@ fn row(case: &Measured) -> Vec<String> {
 }
 
 fn target_row(verdict: &Verdict) -> Vec<String> {
-    let value = format!("{:.2}", verdict.value);
+    let value = number(verdict.value, 2);
     vec![
         format!("`{}`", verdict.target.case),
         verdict.target.text(),
