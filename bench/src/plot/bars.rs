@@ -15,7 +15,7 @@ pub struct BarPlot {
     pub title: String,
     /// What the numbers are (`speed over that of a direct connection`).
     pub label: String,
-    /// Names of the bars of a group, in their order.
+    /// Names of the bars of a group, in their order, for the legend; none where a group has one bar.
     pub names: Vec<String>,
     /// The groups from top to bottom.
     pub groups: Vec<Group>,

@@ -76,9 +76,9 @@ fn own(case: &Measured) -> BarPlot {
     let group =
         |way: &Figures| Group { name: way.way.to_owned(), values: vec![ratio(&way.wall, &first.wall)] };
     BarPlot {
-        title: case.title.clone(),
+        title: format!("{}: {}", case.name, case.title),
         label: format!("wall time as a ratio to {} (medians; shorter is better)", first.way),
-        names: vec![case.name.to_owned()],
+        names: Vec::new(),
         groups: case.ways.iter().map(group).collect(),
     }
 }
