@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use plotters::style::WHITE;
 
 use super::frame::{HEAD, MARGIN, WIDTH, colour, draw_head};
 use super::pen::{self, Drawing, FAINT, GREY, INK, Pen, Point, SMALL, Side};
@@ -41,6 +42,15 @@ impl BarPlot {
         Axis { scale: Scale::new(values.fold(1.0, f64::max), 6) }
     }
 
+    /// The groups, and where each begins.
+    fn places(&self) -> impl Iterator<Item = (f64, &Group)> {
+        self.groups.iter().scan(HEAD, |next, group| {
+            let top = *next;
+            *next += group.height();
+            Some((top, group))
+        })
+    }
+
     fn bottom(&self) -> f64 {
         HEAD + self.groups.iter().map(Group::height).sum::<f64>()
     }
@@ -61,19 +71,20 @@ impl Drawing for BarPlot {
             pen.text(&text, (right, bottom + 16.0), Side::Centre, SMALL, GREY)?;
         }
         pen.text(&self.label, (f64::midpoint(LEFT, RIGHT), bottom + 40.0), Side::Centre, SMALL, INK)?;
-        let mut top = HEAD;
-        for group in &self.groups {
+        for (top, group) in self.places() {
             group.draw(pen, &axis, top)?;
-            top += group.height();
         }
-        // Over the bars.
-        pen.line(&[(axis.place(1.0), HEAD - 4.0), (axis.place(1.0), bottom)], INK, 1.5)
+        // Over the bars, but under the numbers.
+        pen.line(&[(axis.place(1.0), HEAD - 4.0), (axis.place(1.0), bottom)], INK, 1.5)?;
+        self.places().try_for_each(|(top, group)| group.number(pen, &axis, top))
     }
 }
 
 impl Group {
-    fn bars(&self) -> impl Iterator<Item = (usize, f64)> {
-        self.values.iter().enumerate().filter_map(|(number, value)| Some((number, (*value)?)))
+    /// The bars that there are: how far each is below the group's top, its number among the names, its length.
+    fn bars(&self) -> impl Iterator<Item = (f64, usize, f64)> {
+        let values = self.values.iter().enumerate().filter_map(|(number, value)| Some((number, (*value)?)));
+        values.enumerate().map(|(place, (number, value))| (GAP / 2.0 + place as f64 * BAR, number, value))
     }
 
     fn height(&self) -> f64 {
@@ -83,11 +94,21 @@ impl Group {
     fn draw(&self, pen: &dyn Pen, axis: &Axis, top: f64) -> Result<()> {
         let middle = top + self.height() / 2.0;
         pen.text(&self.name, (LEFT - 12.0, middle), Side::Left, SMALL, INK)?;
-        for (place, (number, value)) in self.bars().enumerate() {
-            let top = top + GAP / 2.0 + place as f64 * BAR;
-            let right = axis.place(value);
-            pen.fill((LEFT, top + 1.0), (right, top + BAR - 1.0), colour(number))?;
-            pen.text(&format!("{value:.2}"), (right + 6.0, top + BAR / 2.0), Side::Right, SMALL - 2.0, GREY)?;
+        for (below, number, value) in self.bars() {
+            let top = top + below;
+            pen.fill((LEFT, top + 1.0), (axis.place(value), top + BAR - 1.0), colour(number))?;
+        }
+        Ok(())
+    }
+
+    /// Writes each bar's length behind it, on white.
+    fn number(&self, pen: &dyn Pen, axis: &Axis, top: f64) -> Result<()> {
+        for (below, _, value) in self.bars() {
+            let (left, top) = (axis.place(value) + 6.0, top + below);
+            let text = format!("{value:.2}");
+            let right = left + pen.width(&text, NUMBER)? + 3.0;
+            pen.fill((left - 3.0, top + 1.0), (right, top + BAR - 1.0), WHITE)?;
+            pen.text(&text, (left, top + BAR / 2.0), Side::Right, NUMBER, GREY)?;
         }
         Ok(())
     }
@@ -109,6 +130,8 @@ const LEFT: f64 = 190.0;
 const RIGHT: f64 = WIDTH - MARGIN - 30.0;
 const BAR: f64 = 15.0;
 const GAP: f64 = 14.0;
+/// Size of the bars' numbers.
+const NUMBER: f64 = SMALL - 2.0;
 /// Height of the marks' texts and the label.
 const FOOT: f64 = 60.0;
 
