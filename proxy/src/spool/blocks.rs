@@ -1,6 +1,7 @@
 //! Blocks in memory: begun, filled, sealed, given back. They grow with the traffic and shrink when it ends.
 
 use super::block::{Buffer, MAX_BLOCK_LEN, MIN_BLOCK_LEN};
+use super::response::grow_by_an_eighth;
 use super::tiers::MAX_WRITES;
 use super::{Block, BlockState, Spool};
 
@@ -28,6 +29,7 @@ impl Spool {
             None if needed => self.force_buffer(MIN_BLOCK_LEN),
             None => return false,
         };
+        grow_by_an_eighth(&mut self.blocks);
         self.blocks.push_back(Block { state: BlockState::Loaded(buffer), unread: 0, returned: false });
         self.filling = true;
         true
