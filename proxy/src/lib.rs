@@ -1,7 +1,7 @@
 //! Spillway: a MySQL/MariaDB proxy that lets a dump survive slow sinks.
 //!
 //! ```text
-//! main ─► config ─► serve ─► listener ─► (lanes) session ─┬─► backend (reaching the server)
+//! main ─► config ─► serve ─► listener ─► session ─┬─► backend (reaching the server)
 //!              └──► run  ──┘                       └─► spool (memory, disk, budgets)
 //! ```
 //!
