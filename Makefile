@@ -22,7 +22,7 @@ demo: tools
 	$(CARGO) build --release --quiet -p spillway
 	$(CARGO) run --release --quiet -p spillway-bench --bin demo
 
-# Every case by every way, with targets, into target/bench/ (about half an hour). QUICK=1: small data, under 3 minutes.
+# Every case by every way, with targets, into target/bench/ (about an hour). QUICK=1: small data, under 3 minutes.
 # ARGS="--only NAME --rounds N", or "--readme README.md" to put the tables there.
 bench:
 	@scripts/setup --bench

@@ -7,6 +7,8 @@ use anyhow::Result;
 use spillway_tests::client;
 use spillway_tests::leash::Leash;
 
+use crate::machine;
+
 /// A file for its backlog, on the disk that Spillway's spool is on by default. Dropping it removes the file.
 #[derive(Debug)]
 pub struct Mbuffer {
@@ -32,6 +34,12 @@ impl Mbuffer {
             .arg(&self.file);
         command
     }
+}
+
+/// Its version; an error where it is not installed.
+pub fn version() -> Result<String> {
+    let version = machine::version("mbuffer", "--version")?;
+    Ok(version.trim_start_matches("version ").to_owned())
 }
 
 /// The default of `--spool-dir`.

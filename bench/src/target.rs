@@ -111,11 +111,11 @@ impl Bound {
         }
     }
 
-    /// As `>= 0.90`.
+    /// As `>= 0.9`.
     pub fn text(self) -> String {
         match self {
-            Self::AtLeast(least) => format!(">= {least:.2}"),
-            Self::AtMost(most) => format!("<= {most:.2}"),
+            Self::AtLeast(least) => format!(">= {least}"),
+            Self::AtMost(most) => format!("<= {most}"),
         }
     }
 }

@@ -13,7 +13,7 @@ use spillway_bench::machine::{self, Machine};
 use spillway_bench::measure::measure;
 use spillway_bench::report::{self, Report};
 use spillway_bench::stock::{Size, Stock};
-use spillway_bench::{case, peers, programs};
+use spillway_bench::{case, mbuffer, peers, programs};
 
 /// Measures Spillway beside its peers and direct connections; the report goes to stdout and to bench/ in the target
 /// directory. The spillway measured is $SPILLWAY_BIN, or the one beside this program.
@@ -97,6 +97,7 @@ fn versions(stock: &mut Stock) -> Result<Vec<(String, String)>> {
         ("gzip".to_owned(), machine::version("gzip", "--version")?),
     ];
     versions.extend(peers::versions()?.into_iter().map(|(name, version)| (name.to_owned(), version)));
+    versions.push(("mbuffer".to_owned(), mbuffer::version()?));
     versions.push(("Spillway".to_owned(), machine::version(&spillway.to_string_lossy(), "--version")?));
     Ok(versions)
 }

@@ -10,7 +10,7 @@ use crate::plot::{BarPlot, Group};
 use crate::way::{DIRECT, HAPROXY, MBUFFER, ROUTER, SPILLWAY};
 
 impl Report {
-    /// Draws all of them into `dir`: `ratios`, and those of [`names`].
+    /// Draws all of them into `dir`: one of all cases, and those that each has of its own.
     pub fn draw(&self, dir: &Path) -> Result<()> {
         if self.has_ratios() {
             usual(&self.cases).write(&dir.join(RATIOS))?;

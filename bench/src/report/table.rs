@@ -14,8 +14,9 @@ impl Table {
         Self { rows: vec![heads] }
     }
 
+    /// In a cell, `|` would be the end of it.
     pub(super) fn push(&mut self, row: Vec<String>) {
-        self.rows.push(row);
+        self.rows.push(row.into_iter().map(|cell| cell.replace('|', "\\|")).collect());
     }
 }
 
@@ -55,6 +56,7 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let mut table = Table::new(vec!["a".to_owned(), "bc".to_owned()]);
         table.push(vec!["long".to_owned(), "x".to_owned()]);
-        assert_eq!(table.to_string(), "| a    | bc |\n|------|----|\n| long | x  |\n");
+        table.push(vec!["a|b".to_owned(), "-".to_owned()]);
+        assert_eq!(table.to_string(), "| a    | bc |\n|------|----|\n| long | x  |\n| a\\|b | -  |\n");
     }
 }
