@@ -14,8 +14,10 @@ use std::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::error;
 
-/// The lanes, and the sessions on them. Dropping it ends the threads, with whatever still runs on them.
+/// The lanes, and the sessions on them. Dropping it ends the threads, with whatever still runs on them, and waits for
+/// them; so no session may hold it.
 #[derive(Debug)]
 pub struct Lanes {
     lanes: Vec<Lane>,
@@ -40,16 +42,20 @@ impl Lanes {
         let count = thread::available_parallelism().map_or(1, NonZero::get);
         let mut lanes =
             Self { lanes: Vec::new(), sessions: TaskTracker::new(), end: CancellationToken::new() };
+        let blocking_threads = (MAX_BLOCKING_THREADS / count).max(MIN_BLOCKING_THREADS);
         for number in 0..count {
-            lanes.lanes.push(Lane::start(number, lanes.end.clone())?);
+            lanes.lanes.push(Lane::start(number, blocking_threads, lanes.end.clone())?);
         }
         Ok(lanes)
     }
 
     /// Runs a session on the lane that has the fewest.
     pub(crate) fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
-        let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed)) else {
-            return;
+        let alive = self.lanes.iter().filter(|lane| lane.is_alive());
+        let Some(lane) = alive.min_by_key(|lane| lane.load.load(Ordering::Relaxed)) else {
+            return error!(
+                "no thread is left to run sessions on; start spillway again, and report the panic above"
+            );
         };
         let place = Place::take(&lane.load);
         let session = async move {
@@ -82,9 +88,13 @@ impl Drop for Lanes {
 }
 
 impl Lane {
-    fn start(number: usize, end: CancellationToken) -> io::Result<Self> {
+    fn start(number: usize, blocking_threads: usize, end: CancellationToken) -> io::Result<Self> {
         // With every turn of a task a look at the sockets: a task that stays awake (busy_poll) waits for one.
-        let runtime = Builder::new_current_thread().enable_all().event_interval(1).build()?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .event_interval(1)
+            .max_blocking_threads(blocking_threads)
+            .build()?;
         let handle = runtime.handle().clone();
         let thread = thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
             runtime.block_on(end.cancelled());
@@ -94,7 +104,15 @@ impl Lane {
         })?;
         Ok(Self { runtime: handle, load: Arc::default(), thread: Some(thread) })
     }
+
+    fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
 }
+
+/// Threads for disk jobs and look-ups, of all lanes together and of one lane at least. A job that finds none waits.
+const MAX_BLOCKING_THREADS: usize = 512;
+const MIN_BLOCKING_THREADS: usize = 16;
 
 /// A session's place on a lane, until it is dropped.
 struct Place(Arc<AtomicUsize>);

@@ -4,10 +4,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::libc;
+use nix::sys::utsname::uname;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -41,7 +43,7 @@ impl Socket {
     /// there can be read at any time. False where it cannot: a Unix socket always wakes.
     pub(crate) fn set_least_readable(&self, bytes: i32) -> bool {
         match self {
-            Self::Tcp(stream) => set_receive_low_water(stream, bytes),
+            Self::Tcp(stream) => low_water_wakes() && set_receive_low_water(stream, bytes),
             Self::Unix(_) => false,
         }
     }
@@ -92,6 +94,21 @@ impl Socket {
             }
         }
     }
+}
+
+/// Whether the kernel wakes for what is there already when the mark is lowered. Since 4.18 it does, when TCP got a
+/// setter of its own (`tcp_set_rcvlowat`); before, such bytes could be left lying for ever.
+fn low_water_wakes() -> bool {
+    static SINCE_4_18: LazyLock<bool> = LazyLock::new(|| {
+        let release = uname().ok().and_then(|name| name.release().to_str().map(str::to_owned));
+        release.is_some_and(|release| is_at_least_4_18(&release))
+    });
+    *SINCE_4_18
+}
+
+fn is_at_least_4_18(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().ok());
+    (numbers.next().flatten(), numbers.next().flatten()) >= (Some(4), Some(18))
 }
 
 /// Sets SO_RCVLOWAT of socket(7), for which no library that we use has a safe call.
@@ -159,6 +176,19 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    #[test]
+    fn kernels_are_told_by_their_release() {
+        for (release, is_newer) in [
+            ("3.10.0-1160.el7", false),
+            ("4.17.19", false),
+            ("4.18.0-553.el8", true),
+            ("6.1.0", true),
+            ("x", false),
+        ] {
+            assert_eq!(is_at_least_4_18(release), is_newer, "{release}");
+        }
+    }
 
     #[tokio::test]
     async fn a_peer_is_gone_when_it_hangs_up_in_silence() {

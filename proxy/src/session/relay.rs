@@ -26,11 +26,12 @@ use crate::packet_stream::PacketStream;
 use crate::spool::Spool;
 use takeover::Link;
 
-/// Rounds of one [`Relay::poll`] before other sessions get their turn.
-const MAX_ROUNDS: usize = 64;
+/// Rounds of one [`Relay::poll`] before other sessions of the lane get their turn: a read of 1 MiB each, so a few
+/// milliseconds in all.
+const MAX_ROUNDS: usize = 8;
 
-/// The longest response that is small change, after which the next packet is waited for awake.
-const BRISK_RESPONSE: u64 = 16 * 1024;
+/// The longest command with its response that is small change, after which the next packet is waited for awake.
+const BRISK_EXCHANGE: u64 = 16 * 1024;
 
 /// How the command phase ended.
 pub(crate) enum RelayEnd {
@@ -75,8 +76,10 @@ pub(crate) struct Relay {
     kept: Kept,
     /// When the client took the last byte of its last response.
     last_fed: Instant,
-    /// Bytes drained when the client's last command came.
-    drained_before_command: u64,
+    /// Bytes of commands that went on to the server.
+    forwarded: u64,
+    /// Bytes that had gone either way when the client's last command came.
+    carried_before_command: u64,
     loss: Option<Loss>,
     /// ERR payload by which the server announced that it is going away.
     farewell: Option<Vec<u8>>,
@@ -143,7 +146,8 @@ impl Relay {
             unanswered: Vec::new(),
             kept,
             last_fed: Instant::now(),
-            drained_before_command: 0,
+            forwarded: 0,
+            carried_before_command: 0,
             loss: None,
             farewell: None,
             quitting: false,
@@ -237,7 +241,12 @@ impl Relay {
 
     /// Whether client and server take turns with little to say: the next packet may come at once.
     pub(crate) fn is_brisk(&self) -> bool {
-        self.spool.backlog() == 0 && self.spool.stats().drained - self.drained_before_command < BRISK_RESPONSE
+        self.spool.backlog() == 0 && self.carried() - self.carried_before_command < BRISK_EXCHANGE
+    }
+
+    /// Bytes that went either way.
+    fn carried(&self) -> u64 {
+        self.spool.stats().drained + self.forwarded
     }
 
     /// Whether the client wants to be another user, and everything before that is done on both sides.

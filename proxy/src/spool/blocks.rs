@@ -71,17 +71,25 @@ impl Spool {
     }
 
     pub(super) fn take_buffer(&mut self, len: usize) -> Option<Buffer> {
-        if let Some(mut spare) = self.spares.pop_if(|spare| spare.len() == len) {
+        if let Some(mut spare) = self.spares.pop_if(|spare| spare.len() >= len) {
             spare.clear();
             return Some(spare);
         }
-        if !self.memory.try_grow(len as u64) {
-            self.drop_spares();
-            if !self.memory.try_grow(len as u64) {
-                return None;
-            }
+        // One that is too short goes for it.
+        while !self.memory.try_grow(len as u64) {
+            let spare = self.spares.pop()?;
+            self.memory.shrink(spare.len() as u64);
         }
         Some(Buffer::new(len))
+    }
+
+    /// Gives spares back as long as the session holds more than it may, because others need it.
+    pub(super) fn yield_spares(&mut self) {
+        while self.memory.blocks() > self.memory.allowance()
+            && let Some(spare) = self.spares.pop()
+        {
+            self.memory.shrink(spare.len() as u64);
+        }
     }
 
     /// Bytes of blocks with something in them.

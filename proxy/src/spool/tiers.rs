@@ -36,6 +36,7 @@ impl Spool {
                     progress = true;
                 }
             }
+            self.yield_spares();
             self.read_ahead();
             self.spill();
             let wrote = self.poll_writes(cx)?;

@@ -61,6 +61,7 @@ impl Relay {
                     let step = self.numbered(step);
                     if matches!(self.client.route, Route::Forward(_)) {
                         self.backend.forward(&self.client.inbox[..step.consumed]);
+                        self.forwarded += step.consumed as u64;
                     }
                     self.client.inbox.advance(step.consumed);
                     step.event
@@ -121,7 +122,7 @@ impl Relay {
     fn start(&mut self, command: Command) {
         self.kept.was_used = true;
         self.may_end = false;
-        self.drained_before_command = self.spool.stats().drained;
+        self.carried_before_command = self.carried();
         self.client.begin_command();
         self.client.route = if command == Command::QUIT {
             self.quitting = true;
