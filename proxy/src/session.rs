@@ -18,7 +18,6 @@ mod relay;
 mod stored;
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -109,9 +108,8 @@ impl Proxy {
     pub(crate) async fn session(&self, client: Stream, from: ClientAddress, stop: CancellationToken) {
         let started = Instant::now();
         let mut applicant = Applicant::new(client, self.client_tls.clone());
-        let mut busy_poll = BusyPoll::new(self.busy_poll);
         let ready = tokio::select! {
-            ready = self.establish_awake(&mut applicant, &from, &mut busy_poll) => ready,
+            ready = self.establish(&mut applicant, &from) => ready,
             () = stop.cancelled() => return,
         };
         let parts = match ready {
@@ -137,6 +135,7 @@ impl Proxy {
         );
         let (may_want_proof, identity) = (applicant.may_want_proof(), applicant.identity());
         let mut relay = Relay::new(applicant.packets, parts, Opening::Session);
+        let mut busy_poll = BusyPoll::new(self.busy_poll);
         let end = loop {
             let end = tokio::select! {
                 end = busy_poll.drive(|cx| (relay.poll(cx), relay.is_brisk())) => end,
@@ -195,17 +194,6 @@ impl Proxy {
                 Err(parts.spool)
             }
         }
-    }
-
-    /// The same, awake: the packets of a login follow each other closely.
-    async fn establish_awake(
-        &self,
-        applicant: &mut Applicant,
-        from: &ClientAddress,
-        busy_poll: &mut BusyPoll,
-    ) -> Result<RelayParts, Refusal> {
-        let mut establish = pin!(self.establish(applicant, from));
-        busy_poll.drive(|cx| (establish.as_mut().poll(cx), true)).await
     }
 
     /// Everything up to the end of the login.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The backend's bytes are read straight into blocks, written to disk from there and fed from there: they are copied
-//! nowhere, unless they are compressed for the disk. A response is a list of ranges in blocks. One task owns a session's spool; nothing here is locked.
+//! nowhere, unless they are compressed for the disk. A response is a list of ranges in blocks. One task owns a session's
+//! spool; nothing here is locked.
 
 #[doc(hidden)]
 pub mod bench;

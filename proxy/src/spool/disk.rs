@@ -35,8 +35,8 @@ pub(crate) enum ReadBackError {
 /// A write under way: gives the buffer back, with the extent if it could be written.
 pub(super) type WriteJob = JoinHandle<(Buffer, io::Result<Extent>)>;
 
-/// A read under way: gives the block, checked.
-pub(super) type ReadJob = JoinHandle<Result<Buffer, ReadBackError>>;
+/// A read under way: gives the buffer back, with the block in it if that is what was written.
+pub(super) type ReadJob = JoinHandle<(Buffer, Result<(), ReadBackError>)>;
 
 /// One session's segments.
 pub(super) struct DiskTier {
@@ -138,12 +138,12 @@ fn write(
 /// Begins to read a block back into `buffer`, which must be of the extent's [`memory_len`](Extent::memory_len) at
 /// least. The extent's disk space is given back.
 pub(super) fn read(extent: Extent, mut buffer: Buffer) -> ReadJob {
-    spawn_blocking(move || match extent.read(&mut buffer) {
-        Ok(()) => {
+    spawn_blocking(move || {
+        let read = extent.read(&mut buffer).map_err(|fault| extent.error(fault));
+        if read.is_ok() {
             extent.segment.punch(extent.offset, extent.disk_len);
-            Ok(buffer)
         }
-        Err(fault) => Err(extent.error(fault)),
+        (buffer, read)
     })
 }
 

@@ -138,18 +138,25 @@ impl Spool {
                 continue;
             };
             finished = true;
-            match read.unwrap_or_else(|panic| Err(ReadBackError::Job { number, source: panic })) {
-                Ok(buffer) => {
+            let error = match read {
+                Ok((buffer, Ok(()))) => {
                     self.stats.spooled -= buffer.payload().len() as u64;
                     block.state = BlockState::Loaded(buffer);
                     block.returned = true;
+                    continue;
                 }
-                Err(error) => {
+                Ok((buffer, Err(error))) => {
                     block.state = BlockState::Gone;
-                    self.lose_block(number);
-                    lost = lost.and(Err(error));
+                    self.recycle(buffer);
+                    error
                 }
-            }
+                Err(panic) => {
+                    block.state = BlockState::Gone;
+                    ReadBackError::Job { number, source: panic }
+                }
+            };
+            self.lose_block(number);
+            lost = lost.and(Err(error));
         }
         lost.map(|()| finished)
     }

@@ -35,7 +35,8 @@ async fn written(tier: &mut DiskTier, number: u64, of: u8) -> Extent {
 }
 
 async fn read_back(extent: Extent) -> Result<Buffer, ReadBackError> {
-    read(extent, Buffer::new(64 * 1024)).await.unwrap()
+    let (buffer, read) = read(extent, Buffer::new(64 * 1024)).await.unwrap();
+    read.map(|()| buffer)
 }
 
 /// The extent's file, without the demands of direct I/O.
