@@ -13,14 +13,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use spillway_tests::Server;
 use spillway_tests::leash::Leash;
 use spillway_tests::log::Log;
 use spillway_tests::process::{self, Running};
 use spillway_tests::wait::wait_for;
-use spillway_tests::{Endpoint, Server};
 use tempfile::TempDir;
-
-use crate::process_use;
 
 /// A proxy under way before a server. Dropping it kills it.
 #[derive(Debug)]
@@ -74,24 +72,9 @@ impl Peer {
         self.address
     }
 
-    /// As clients take it.
-    pub fn endpoint(&self) -> Endpoint {
-        Endpoint::Tcp(self.address)
-    }
-
     /// The process number.
     pub fn pid(&self) -> u32 {
         self.running.pid()
-    }
-
-    /// CPU time so far.
-    pub fn cpu(&self) -> Result<Duration> {
-        process_use::cpu(self.pid())
-    }
-
-    /// The most memory that was resident so far, in bytes.
-    pub fn peak_memory(&self) -> Result<u64> {
-        process_use::peak_memory(self.pid())
     }
 }
 

@@ -10,8 +10,6 @@ use spillway_tests::process::Running;
 use spillway_tests::wait::wait_for;
 use spillway_tests::{Endpoint, Server, client};
 
-use crate::process_use;
-
 /// A proxy. (The tests' own is not used because it would build the program, and knows no `SPILLWAY_BIN`.) Dropping it
 /// kills it.
 #[derive(Debug)]
@@ -88,16 +86,6 @@ impl Proxy {
     pub fn sessions_end(&mut self, count: usize) -> Result<Session> {
         self.sessions += count;
         Session::parse(&self.log.wait_for_nth("session ended", self.sessions, LIMIT)?)
-    }
-
-    /// CPU time so far.
-    pub fn cpu(&self) -> Result<Duration> {
-        process_use::cpu(self.running.pid())
-    }
-
-    /// The most memory that was resident so far, in bytes.
-    pub fn peak_memory(&self) -> Result<u64> {
-        process_use::peak_memory(self.running.pid())
     }
 }
 

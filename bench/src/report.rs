@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use self::plots::RATIOS;
-pub use self::readme::splice;
 use self::table::Table;
 use crate::machine::Machine;
 use crate::measure::{Figures, Measured};

@@ -42,6 +42,7 @@ pub mod netns;
 pub mod packed;
 pub mod process;
 pub mod raw;
+pub mod readme;
 pub mod run;
 pub mod scripted;
 pub mod server;

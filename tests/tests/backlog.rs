@@ -117,6 +117,13 @@ fn a_file_system_without_o_direct() -> Result<()> {
     data::report::load(&server, "test", 60 << 20)?;
     let expected = client::normalised(&process::run(&mut dump(&server.tcp()), LIMIT)?.success()?.stdout);
     let spillway = Spillway::to(&server.tcp()).spool(SpoolOn::Ramfs).start()?;
+    let line = dump_past_a_stall(&server, &spillway, &expected)?;
+    ensure!(log::field(&line, "spooled_peak")? > 16 << 20, "{line}");
+    Ok(())
+}
+
+/// Dumps into a sink that stalls until the server is done with the query; gives the last line of the session's log.
+fn dump_past_a_stall(server: &Server, spillway: &Spillway, expected: &[u8]) -> Result<String> {
     let mut running = Running::start(&mut dump(spillway.endpoint()))?;
     let held = Held::after(running.child.stdout.take().context("no stdout")?, 1000)?;
     server.wait_for_no_thread(LIMIT, "the query to end while the sink stalls", |thread| {
@@ -124,11 +131,9 @@ fn a_file_system_without_o_direct() -> Result<()> {
     })?;
     let draining = held.release();
     running.finish(LIMIT)?.success().with_context(|| spillway.log().tail())?;
-    let difference = client::difference(&expected, &client::normalised(&draining.finish()?));
+    let difference = client::difference(expected, &client::normalised(&draining.finish()?));
     ensure!(difference.is_none(), "{}", difference.unwrap_or_default());
-    let line = spillway.wait_for_session_end(1, LIMIT)?;
-    ensure!(log::field(&line, "spooled_peak")? > 16 << 20, "{line}");
-    Ok(())
+    spillway.wait_for_session_end(1, LIMIT)
 }
 
 #[test]
@@ -141,16 +146,7 @@ fn a_compressed_spool() -> Result<()> {
     let expected = client::normalised(&process::run(&mut dump(&server.tcp()), LIMIT)?.success()?.stdout);
     for algorithm in ["lz4", "zstd"] {
         let spillway = Spillway::to(&server.tcp()).options(&["--spool-compress", algorithm]).start()?;
-        let mut running = Running::start(&mut dump(spillway.endpoint()))?;
-        let held = Held::after(running.child.stdout.take().context("no stdout")?, 1000)?;
-        server.wait_for_no_thread(LIMIT, "the query to end while the sink stalls", |thread| {
-            thread.user == USER && thread.command == "Query"
-        })?;
-        let draining = held.release();
-        running.finish(LIMIT)?.success().with_context(|| spillway.log().tail())?;
-        let difference = client::difference(&expected, &client::normalised(&draining.finish()?));
-        ensure!(difference.is_none(), "{algorithm}: {}", difference.unwrap_or_default());
-        let line = spillway.wait_for_session_end(1, LIMIT)?;
+        let line = dump_past_a_stall(&server, &spillway, &expected).context(algorithm)?;
         let spooled = log::field(&line, "spooled_peak")?;
         let on_disk = log::field(&line, "spooled_on_disk_peak")?;
         ensure!(spooled > 64 << 20 && (1..spooled / 4).contains(&on_disk), "{algorithm}: {line}");

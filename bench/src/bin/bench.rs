@@ -11,9 +11,10 @@ use spillway_bench::case::Case;
 use spillway_bench::clock::Progress;
 use spillway_bench::machine::{self, Machine};
 use spillway_bench::measure::measure;
-use spillway_bench::report::{self, Report};
+use spillway_bench::report::Report;
 use spillway_bench::stock::{Size, Stock};
 use spillway_bench::{case, mbuffer, peers, programs};
+use spillway_tests::readme::splice;
 
 /// Measures Spillway beside its peers and direct connections; the report goes to stdout and to bench/ in the target
 /// directory. The spillway measured is $SPILLWAY_BIN, or the one beside this program.
@@ -104,7 +105,7 @@ fn versions(stock: &mut Stock) -> Result<Vec<(String, String)>> {
 
 fn put_into(readme: &Path, report: &Report) -> Result<()> {
     let text = fs::read_to_string(readme).with_context(|| readme.display().to_string())?;
-    let text = report::splice(&text, &report.readme())
+    let text = splice(&text, "bench", &report.readme())
         .with_context(|| format!("the table's place in {}", readme.display()))?;
     fs::write(readme, text).with_context(|| format!("writing {}", readme.display()))
 }

@@ -12,7 +12,7 @@ use crate::case::{Run, Subject};
 use crate::client::Client;
 use crate::jobs;
 use crate::stock::Stock;
-use crate::way::{Route, SPILLWAY, Way};
+use crate::way::{Route, Way};
 
 pub(super) fn relay(stock: &mut Stock) -> Result<Box<dyn Subject>> {
     Ok(Box::new(Relay { setting: Setting::new(stock)?, answer: Answer::default() }))
@@ -51,7 +51,7 @@ impl Setting {
         vec![
             Way::direct(),
             Way::direct().named(DIRECT_TLS),
-            Way::spillway_with(SPILLWAY, &no_server),
+            Way::spillway_with(NO_TLS, &no_server),
             Way::spillway_with(CLIENT_TLS, &[&client[..], &no_server].concat()),
             Way::spillway_with(SERVER_TLS, &server),
             Way::spillway_with(BOTH_TLS, &[&client[..], &server].concat()),
@@ -144,6 +144,7 @@ impl Subject for Dump {
     }
 }
 
+const NO_TLS: &str = "spillway, no TLS";
 const DIRECT_TLS: &str = "direct, TLS";
 const CLIENT_TLS: &str = "spillway, client TLS";
 const SERVER_TLS: &str = "spillway, server TLS";

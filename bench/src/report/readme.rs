@@ -1,19 +1,12 @@
 //! The table in the README: short, and replaced by the command that measures.
 
-use anyhow::{Context as _, Result};
+use spillway_tests::readme::wrapped;
 
 use super::table::Table;
 use super::{Report, number, ratio};
 use crate::measure::Measured;
 use crate::target::{RAW, Verdict};
 use crate::way::{DIRECT, HAPROXY, MBUFFER, ROUTER, SPILLWAY};
-
-/// The text with `table` between the lines that mark its place.
-pub fn splice(text: &str, table: &str) -> Result<String> {
-    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("no line {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("no line {END} behind {BEGIN}"))?;
-    Ok(format!("{before}{BEGIN}\n{}\n{END}{after}", table.trim()))
-}
 
 impl Report {
     /// For each case the time by each way, then how long the server was busy, then the targets.
@@ -33,7 +26,8 @@ impl Report {
         let versions: Vec<String> =
             self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         let text = format!(
-            "`make bench` on {}: {}; {}. Medians of {} rounds in which the ways take turns{}. The seconds by a direct \
+            "`make bench` on {}: {}; {}. Medians of {} rounds in which the ways take turns \
+             (one of `backlog`){}. The seconds by a direct \
              connection; by the other ways the time as a ratio to that; and what Spillway used.",
             self.machine.date,
             self.machine.text(),
@@ -92,22 +86,6 @@ fn times_of(case: &Measured) -> Vec<String> {
     row
 }
 
-/// In lines of no more than 118 characters.
-fn wrapped(text: &str) -> String {
-    let mut lines = String::new();
-    let mut length = 0;
-    for word in text.split(' ') {
-        let width = word.chars().count();
-        let fits = length + 1 + width <= 118;
-        if length > 0 {
-            lines.push(if fits { ' ' } else { '\n' });
-        }
-        length = if fits { length + 1 + width } else { width };
-        lines += word;
-    }
-    lines + "\n"
-}
-
 fn target_row(verdict: &Verdict) -> Vec<String> {
     // With as many digits as tell on which side of the target it is.
     let value = number(verdict.value, if verdict.value.is_some_and(|value| value >= 10.0) { 1 } else { 3 });
@@ -123,20 +101,3 @@ const SERVER: &str = "For how many seconds the server was busy with the table:\n
 const TARGETS: &str = "What Spillway is to reach; what it misses stands out:\n";
 const PEERS: [(&str, &str); 4] =
     [(HAPROXY, "HAProxy"), (ROUTER, "MySQL Router"), (MBUFFER, "mbuffer"), (SPILLWAY, "Spillway")];
-const BEGIN: &str = "<!-- bench:begin -->";
-const END: &str = "<!-- bench:end -->";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_is_between_the_marks_changes() -> Result<()> {
-        let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let once = splice(&text, "new\n")?;
-        assert_eq!(once, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
-        assert_eq!(splice(&once, "new\n")?, once);
-        assert!(splice("nothing", "new").is_err());
-        Ok(())
-    }
-}

@@ -2,10 +2,9 @@
 
 use std::fmt::Display;
 
-use anyhow::{Context as _, Result};
-
 use super::bench::Outcome;
 use super::{Cell, Client, Compression, Login, Plugin, Product, Transport};
+use crate::readme::wrapped;
 
 /// Markdown: how many cells are right of how many that were run, from several sides. `version` gives a server's.
 pub fn render(outcomes: &[Outcome], version: impl Fn(Product) -> String) -> String {
@@ -31,13 +30,6 @@ pub fn render(outcomes: &[Outcome], version: impl Fn(Product) -> String) -> Stri
         obstacles(),
     ]
     .join("\n")
-}
-
-/// The text with `tables` between the lines that mark their place.
-pub fn splice(text: &str, tables: &str) -> Result<String> {
-    let (before, rest) = text.split_once(BEGIN).with_context(|| format!("no line {BEGIN}"))?;
-    let (_, after) = rest.split_once(END).with_context(|| format!("no line {END} behind {BEGIN}"))?;
-    Ok(format!("{before}{BEGIN}\n{}\n{END}{after}", tables.trim()))
 }
 
 fn introduction(outcomes: &[Outcome]) -> String {
@@ -101,21 +93,6 @@ fn obstacles() -> String {
     wrapped(&format!("What is missing is missing without Spillway, too: {}.", reasons.join("; ")))
 }
 
-/// In lines of no more than 118 characters.
-fn wrapped(text: &str) -> String {
-    let mut lines = String::new();
-    let mut length = 0;
-    for word in text.split(' ') {
-        let fits = length + 1 + word.len() <= 118;
-        if length > 0 {
-            lines.push(if fits { ' ' } else { '\n' });
-        }
-        length = if fits { length + 1 + word.len() } else { word.len() };
-        lines += word;
-    }
-    lines + "\n"
-}
-
 fn titled<T: Copy + Display>(values: &[T]) -> Vec<(T, String)> {
     values.iter().map(|&value| (value, value.to_string())).collect()
 }
@@ -137,9 +114,6 @@ fn checkers() -> Vec<(Login, String)> {
         .collect()
 }
 
-const BEGIN: &str = "<!-- matrix:begin -->";
-const END: &str = "<!-- matrix:end -->";
-
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
@@ -157,16 +131,5 @@ mod tests {
         assert_eq!(bold.len(), 4, "{text}");
         let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("| PyMySQL")).collect();
         assert_eq!(lines.len(), 1, "{text}");
-    }
-
-    #[test]
-    fn only_what_is_between_the_marks_changes() -> Result<()> {
-        let text = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
-        let once = splice(&text, "new\n")?;
-        assert_eq!(once, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
-        assert_eq!(splice(&once, "new\n")?, once);
-        assert!(splice("nothing", "new").is_err());
-        assert!(splice(&format!("{END} {BEGIN}"), "new").is_err());
-        Ok(())
     }
 }

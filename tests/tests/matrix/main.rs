@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use spillway_tests::binary::workspace;
 use spillway_tests::matrix::{Bench, Cell, Outcome, Product, pairs, table};
+use spillway_tests::readme::splice;
 
 #[test]
 fn dumps_are_the_direct_ones() -> Result<()> {
@@ -54,7 +55,7 @@ fn every_cell_for_the_readme(cells: &[Cell]) -> Result<()> {
         versions.iter().find(|(of, _)| *of == product).map_or_else(String::new, |(_, title)| title.clone())
     });
     let readme = workspace().join("README.md");
-    let text = table::splice(&fs::read_to_string(&readme)?, &tables).context("README.md")?;
+    let text = splice(&fs::read_to_string(&readme)?, "matrix", &tables).context("README.md")?;
     fs::write(&readme, text)?;
     all_right(&outcomes)
 }
