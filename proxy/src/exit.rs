@@ -31,11 +31,20 @@ pub(crate) fn usage(error: &clap::Error, log: &LogTarget) -> ExitCode {
 
 /// Prints why nothing was started, or why it ended.
 pub(crate) fn failed(error: &anyhow::Error, log: &LogTarget) -> ExitCode {
-    log.tell(&format!("{error:#}"));
+    log.tell(&chain(error));
     if let Some(error) = error.downcast_ref::<RunError>() {
         return ExitCode::from(error.exit_code());
     }
     let config =
         error.is::<ConfigError>() || error.is::<ListenError>() || error.is::<crate::log::LevelError>();
     ExitCode::from(if config { CONFIG } else { INTERNAL })
+}
+
+/// An error and its causes, each told once: many errors say in their own line what caused them.
+fn chain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match told.contains(&cause) {
+        true => told,
+        false if told.is_empty() => cause,
+        false => format!("{told}: {cause}"),
+    })
 }

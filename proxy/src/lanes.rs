@@ -1,26 +1,56 @@
 //! The threads that sessions run on.
 //!
-//! A lane is a thread with a runtime of its own, and a session stays on its lane. Everything a session waits for (its
+//! A lane is a thread with a runtime of its own, and a session stays on its lane. The first lane is the thread that
+//! accepts: on a quiet proxy nothing has to wake a second one for a new client. Everything a session waits for (its
 //! two sockets, its disk jobs) then wakes the one thread that has its state in the cache; a runtime that hands tasks
 //! from thread to thread wakes a second one for most of the short waits of a dump, and both together do less
 //! (ARCHITECTURE.md has the figures).
 
 use std::io;
+use std::iter;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::error;
+
+/// Runs `main` on this thread, which is the first lane of a [`Lanes::start`] in it.
+///
+/// # Errors
+/// If the system gives no descriptors for a runtime.
+pub fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
+    let runtime = runtime()?;
+    let output = runtime.block_on(main);
+    // A look-up that the system's resolver still works on is left behind: nothing waits for its answer any more, and
+    // it may take half a minute.
+    runtime.shutdown_background();
+    Ok(output)
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        // With every turn of a task a look at the sockets: a task that stays awake (busy_poll) waits for one.
+        .event_interval(1)
+        .max_blocking_threads((MAX_BLOCKING_THREADS / cores()).max(MIN_BLOCKING_THREADS))
+        .build()
+}
+
+/// Cores that the process may use.
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
 
 /// The lanes, and the sessions on them. Dropping it ends the threads, with whatever still runs on them, and waits for
 /// them; so no session may hold it.
 #[derive(Debug)]
 pub struct Lanes {
-    lanes: Vec<Lane>,
+    /// The thread that accepts.
+    first: Lane,
+    others: Vec<Lane>,
     sessions: TaskTracker,
     end: CancellationToken,
 }
@@ -30,39 +60,44 @@ struct Lane {
     runtime: Handle,
     /// Sessions that are on it.
     load: Arc<AtomicUsize>,
+    /// None for the first, which is over when all is.
     thread: Option<JoinHandle<()>>,
 }
 
 impl Lanes {
-    /// As many lanes as there are cores that the process may use.
+    /// As many lanes as there are cores that the process may use. The first is the runtime that this is called on.
     ///
     /// # Errors
     /// If the system gives no thread, or no descriptors for a runtime.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
     pub fn start() -> io::Result<Self> {
-        let count = thread::available_parallelism().map_or(1, NonZero::get);
-        let mut lanes =
-            Self { lanes: Vec::new(), sessions: TaskTracker::new(), end: CancellationToken::new() };
-        let blocking_threads = (MAX_BLOCKING_THREADS / count).max(MIN_BLOCKING_THREADS);
-        for number in 0..count {
-            lanes.lanes.push(Lane::start(number, blocking_threads, lanes.end.clone())?);
+        let mut lanes = Self {
+            first: Lane { runtime: Handle::current(), load: Arc::default(), thread: None },
+            others: Vec::new(),
+            sessions: TaskTracker::new(),
+            end: CancellationToken::new(),
+        };
+        for number in 1..cores() {
+            lanes.others.push(Lane::start(number, lanes.end.clone())?);
         }
         Ok(lanes)
     }
 
     /// Runs a session on the lane that has the fewest.
     pub(crate) fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
-        let alive = self.lanes.iter().filter(|lane| lane.is_alive());
-        let Some(lane) = alive.min_by_key(|lane| lane.load.load(Ordering::Relaxed)) else {
-            return error!(
-                "no thread is left to run sessions on; start spillway again, and report the panic above"
-            );
-        };
+        let lane = self.lanes().min_by_key(|lane| lane.load.load(Ordering::Relaxed)).unwrap_or(&self.first);
         let place = Place::take(&lane.load);
         let session = async move {
             session.await;
             drop(place);
         };
         self.sessions.spawn_on(session, &lane.runtime);
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        iter::once(&self.first).chain(self.others.iter().filter(|lane| lane.is_alive()))
     }
 
     /// Sessions that run.
@@ -80,7 +115,7 @@ impl Lanes {
 impl Drop for Lanes {
     fn drop(&mut self) {
         self.end.cancel();
-        for lane in &mut self.lanes {
+        for lane in &mut self.others {
             // One that has panicked is over, too.
             let _ = lane.thread.take().map(JoinHandle::join);
         }
@@ -88,25 +123,19 @@ impl Drop for Lanes {
 }
 
 impl Lane {
-    fn start(number: usize, blocking_threads: usize, end: CancellationToken) -> io::Result<Self> {
-        // With every turn of a task a look at the sockets: a task that stays awake (busy_poll) waits for one.
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .event_interval(1)
-            .max_blocking_threads(blocking_threads)
-            .build()?;
+    fn start(number: usize, end: CancellationToken) -> io::Result<Self> {
+        let runtime = runtime()?;
         let handle = runtime.handle().clone();
         let thread = thread::Builder::new().name(format!("lane-{number}")).spawn(move || {
             runtime.block_on(end.cancelled());
-            // A look-up that the system's resolver still works on is left behind: nothing waits for its answer any
-            // more, and it may take half a minute.
+            // See block_on.
             runtime.shutdown_background();
         })?;
         Ok(Self { runtime: handle, load: Arc::default(), thread: Some(thread) })
     }
 
     fn is_alive(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.thread.as_ref().is_none_or(|thread| !thread.is_finished())
     }
 }
 
@@ -138,13 +167,13 @@ mod tests {
     async fn sessions_are_spread_and_waited_for() {
         let lanes = Lanes::start().unwrap();
         let stay = CancellationToken::new();
-        for _ in 0..3 * lanes.lanes.len() {
+        for _ in 0..3 * lanes.lanes().count() {
             lanes.spawn(stay.clone().cancelled_owned());
         }
-        assert!(lanes.lanes.iter().all(|lane| lane.load.load(Ordering::Relaxed) == 3));
+        assert!(lanes.lanes().all(|lane| lane.load.load(Ordering::Relaxed) == 3));
         stay.cancel();
         lanes.wait().await;
-        assert!(lanes.lanes.iter().all(|lane| lane.load.load(Ordering::Relaxed) == 0));
+        assert!(lanes.lanes().all(|lane| lane.load.load(Ordering::Relaxed) == 0));
     }
 
     #[tokio::test]
@@ -152,6 +181,6 @@ mod tests {
         let lanes = Lanes::start().unwrap();
         lanes.spawn(async { panic!("on purpose") });
         lanes.wait().await;
-        assert!(lanes.lanes.iter().all(|lane| lane.load.load(Ordering::Relaxed) == 0));
+        assert!(lanes.lanes().all(|lane| lane.load.load(Ordering::Relaxed) == 0));
     }
 }

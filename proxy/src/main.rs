@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use spillway::config::Settings;
+use spillway::lanes;
 use spillway::listener::Listener;
 use spillway::run::{BlockedSignals, LogTarget, Plan, SocketDir, run_client};
 use spillway::serve::serve;
@@ -57,6 +58,8 @@ const SERVE_ONLY: [&str; 10] = [
     "tls_client_cert",
 ];
 
+const NO_RUNTIME: &str = "cannot start the runtime";
+
 fn parse() -> Result<Cli, clap::Error> {
     let hide = |arg: clap::Arg| arg.hide(true);
     let command = Cli::command()
@@ -73,7 +76,8 @@ fn parse() -> Result<Cli, clap::Error> {
 
 fn main() -> ExitCode {
     // Where stderr is the dump's file, nothing may be written there, not even why nothing was started.
-    let log = LogTarget::detect();
+    let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
+    let log = if is_run { LogTarget::detect() } else { LogTarget::stderr() };
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error, &log),
@@ -93,14 +97,15 @@ fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let proxy = Arc::new(settings.proxy()?);
     let networks = settings.proxy_protocol_networks();
     raise_open_files();
-    block_on(async {
+    lanes::block_on(async {
         let mut listeners = Vec::new();
         for address in &listen {
             listeners.push(Listener::bind(address).await?.with_proxy_headers(Arc::clone(&networks)));
         }
         serve(proxy, listeners, settings.shutdown_grace()).await.context("cannot start serving")?;
         Ok(ExitCode::SUCCESS)
-    })?
+    })
+    .context(NO_RUNTIME)?
 }
 
 fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
@@ -115,7 +120,7 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     let proxy = Arc::new(plan.proxy(settings)?);
     let signals = BlockedSignals::block()?;
     let socket_dir = SocketDir::create()?;
-    let code = block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals))??;
+    let code = lanes::block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals)).context(NO_RUNTIME)??;
     if code.success() && proxy.told_errors() > 0 {
         log.tell(&format!(
             "{} ended with status 0, but {} of its responses ended with an error of spillway's: the output is not complete",
@@ -125,19 +130,6 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(exit::INCOMPLETE));
     }
     Ok(ExitCode::from(code.code()))
-}
-
-/// Runs a future to its end. A look-up that the system's resolver still works on is left behind: nothing waits for its
-/// answer any more, and it may take half a minute.
-fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
-    // Signals and listeners; sessions have threads of their own (spillway::lanes).
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
-    let output = runtime.block_on(future);
-    runtime.shutdown_background();
-    Ok(output)
 }
 
 /// A session needs two sockets and a file or more: the soft limit of 1024, kept low for programs that use select(2),

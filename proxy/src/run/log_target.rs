@@ -26,6 +26,11 @@ enum Kind {
 }
 
 impl LogTarget {
+    /// Standard error, whatever it is.
+    pub fn stderr() -> Self {
+        Self { kind: Kind::Stderr }
+    }
+
     /// Looks at stdout and stderr.
     pub fn detect() -> Self {
         let kind = match is_same_file(&io::stdout(), &io::stderr()) {
