@@ -120,7 +120,8 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     let proxy = Arc::new(plan.proxy(settings)?);
     let signals = BlockedSignals::block()?;
     let socket_dir = SocketDir::create()?;
-    let code = lanes::block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals)).context(NO_RUNTIME)??;
+    let code = lanes::block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals))
+        .context(NO_RUNTIME)??;
     if code.success() && proxy.told_errors() > 0 {
         log.tell(&format!(
             "{} ended with status 0, but {} of its responses ended with an error of spillway's: the output is not complete",
