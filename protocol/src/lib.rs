@@ -53,6 +53,7 @@ mod numbering;
 mod packet;
 mod request;
 mod response;
+mod rows;
 mod statement;
 mod status;
 
@@ -70,7 +71,10 @@ pub use numbering::PacketNumberer;
 pub use packet::{HEADER_LEN, LogicalPacket, MAX_PAYLOAD_LEN, PacketHeader, PacketScanner, encode_packet};
 pub use request::{RequestEvent, RequestReader, RequestStep, WHOLE_COMMAND_LEN, whole_command};
 pub use response::{ResponseEnd, ResponseError, ResponseEvent, ResponseStep, ResponseTracker};
-pub use statement::{Kill, LockEffect, StatementKind, classify, kill_target, lock_effect};
+pub use rows::RowSink;
+pub use statement::{
+    Kill, LockEffect, StatementKind, Subject, TableName, classify, kill_target, lock_effect, subject,
+};
 pub use status::{
     EOF_HEADER, ERR_HEADER, OK_HEADER, StatusFlags, encode_err, eof_status, err_code, err_message, ok_status,
     ok_warnings, split_lenenc_int,

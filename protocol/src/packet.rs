@@ -72,6 +72,15 @@ impl PacketScanner {
     /// Reads up to the end of the current logical packet. Returns how many bytes of `input` belong to it, and the
     /// packet if it ended there; without an end all of `input` is consumed.
     pub fn scan(&mut self, input: &[u8]) -> (usize, Option<LogicalPacket>) {
+        self.scan_with(input, |_| {})
+    }
+
+    /// As [`scan`](Self::scan), and shows the pieces of the payload to `on_payload`, in order.
+    pub(crate) fn scan_with(
+        &mut self,
+        input: &[u8],
+        mut on_payload: impl FnMut(&[u8]),
+    ) -> (usize, Option<LogicalPacket>) {
         if self.prefix_len > 0 && self.is_at_boundary() {
             self.prefix_len = 0;
         }
@@ -80,7 +89,9 @@ impl PacketScanner {
             if self.header_len < HEADER_LEN {
                 at += self.take_header(&input[at..]);
             } else {
-                at += self.take_payload(&input[at..]);
+                let len = self.take_payload(&input[at..]);
+                on_payload(&input[at..at + len]);
+                at += len;
             }
             if let Some(packet) = self.take_end() {
                 return (at, Some(packet));

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::capabilities::Capabilities;
 use crate::command::ResponseForm;
 use crate::packet::{HEADER_LEN, LogicalPacket, MAX_PAYLOAD_LEN, PacketScanner};
+use crate::rows::RowSink;
 use crate::status::{
     EOF_HEADER, ERR_HEADER, LOCAL_INFILE_HEADER, OK_HEADER, PROGRESS_REPORT, StatusFlags, eof_status,
     err_code, ok_status, split_lenenc_int,
@@ -188,15 +189,29 @@ impl ResponseTracker {
     /// # Errors
     /// [`ResponseError`] if a packet cannot stand where it stands; the tracker is of no use any more.
     pub fn advance(&mut self, input: &[u8]) -> Result<ResponseStep, ResponseError> {
+        self.advance_with(input, &mut ())
+    }
+
+    /// As [`advance`](Self::advance), and shows what passes to `sink`.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn advance_with(
+        &mut self,
+        input: &[u8],
+        sink: &mut impl RowSink,
+    ) -> Result<ResponseStep, ResponseError> {
         let mut consumed = 0;
         while consumed < input.len() {
             if self.phase == Phase::Rows && self.scanner.is_at_boundary() {
-                consumed += self.skip_rows(&input[consumed..]);
+                consumed += self.skip_rows(&input[consumed..], sink);
             }
-            let (n, packet) = self.scanner.scan(&input[consumed..]);
+            let (n, packet) = self.scanner.scan_with(&input[consumed..], |piece| sink.on_payload(piece));
             consumed += n;
             let Some(packet) = packet else { break };
+            let rows = self.rows;
             let event = self.on_packet(packet)?;
+            sink.on_end(self.rows > rows);
             self.last_sequence_id = packet.last_sequence_id;
             self.next_sequence_id = match (event, self.expected.front()) {
                 (None, Some(form)) if self.is_numbered && form.is_one_way() => {
@@ -212,7 +227,8 @@ impl ResponseTracker {
     }
 
     /// The hot path: passes over whole packets that can only be rows. Stops before anything else.
-    fn skip_rows(&mut self, input: &[u8]) -> usize {
+    fn skip_rows(&mut self, input: &[u8], sink: &mut impl RowSink) -> usize {
+        let has_rows = self.expected.front().is_some_and(|form| form.has_rows());
         let mut at = 0;
         let mut rows = 0;
         let mut expected = self.next_sequence_id;
@@ -223,13 +239,16 @@ impl ResponseTracker {
             if !ordinary || end > input.len() || expected.is_some_and(|expected| expected != sequence_id) {
                 break;
             }
+            if has_rows {
+                sink.on_row(&input[at + HEADER_LEN..end]);
+            }
             at = end;
             expected = expected.map(|_| sequence_id.wrapping_add(1));
             self.last_sequence_id = sequence_id;
             rows += 1;
         }
         self.next_sequence_id = expected;
-        self.rows += if self.expected.front().is_some_and(|form| form.has_rows()) { rows } else { 0 };
+        self.rows += if has_rows { rows } else { 0 };
         at
     }
 

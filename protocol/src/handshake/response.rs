@@ -116,6 +116,16 @@ impl HandshakeResponse {
         &self.user
     }
 
+    /// The default database; empty for none.
+    pub fn database(&self) -> &[u8] {
+        &self.database
+    }
+
+    /// The id of the character set and collation; 0 for the server's own.
+    pub fn character_set(&self) -> u8 {
+        self.fixed[CHARACTER_SET]
+    }
+
     /// The authentication plugin that the client has answered with, if it names one.
     pub fn plugin(&self) -> &[u8] {
         &self.plugin
