@@ -26,7 +26,9 @@ use spillway_protocol::Compression;
 
 use crate::backend::Upstreams;
 use crate::credentials::{Auth, Credentials};
+use crate::drain_limit::DrainLimit;
 use crate::endpoint::Endpoint;
+use crate::journal::Ledger;
 use crate::proxy_protocol::Network;
 use crate::rsa::{MAX_PEM_LEN, PublicKey};
 use crate::secrecy::Secrecy;
@@ -44,6 +46,9 @@ const DEFAULT_SESSION_INIT: &str = "SET SESSION net_write_timeout = 86400";
 const LEAST_MEMORY_PER_SESSION: Size = Size(64 * 1024);
 /// The least for `--memory`: a few sessions.
 const LEAST_MEMORY: Size = Size(1024 * 1024);
+
+/// The least for `--drain-limit`: below that a dump is as good as stopped.
+const LEAST_DRAIN_LIMIT: Size = Size(64 * 1024);
 
 impl Settings {
     /// Where to listen.
@@ -162,6 +167,11 @@ impl Settings {
         at_least("--memory-per-session", per_session, LEAST_MEMORY_PER_SESSION)?;
         let memory = self.memory.unwrap_or(Size(256 << 20));
         at_least("--memory", memory, LEAST_MEMORY)?;
+        for (option, limit) in
+            [("--drain-limit", self.drain_limit), ("--drain-limit-total", self.drain_limit_total)]
+        {
+            limit.map_or(Ok(()), |limit| at_least(option, limit, LEAST_DRAIN_LIMIT))?;
+        }
         let limits = self.limits()?;
         let auth = self.auth()?;
         let keepalive = self.keepalive.map_or(Duration::from_secs(10), |Span(interval)| interval);
@@ -207,6 +217,11 @@ impl Settings {
             keepalive_for: self.keepalive_for.map_or(Duration::from_secs(12 * 3600), |Span(time)| time),
             allow_socket_upstream: self.allow_socket_upstream.unwrap_or(false),
             told_errors: AtomicU64::new(0),
+            drain_limit: self.drain_limit.map(|Size(rate)| rate),
+            drain_limit_total: self.drain_limit_total.map(|Size(rate)| Arc::new(DrainLimit::new(rate))),
+            sessions: Arc::default(),
+            ledger: Arc::new(Ledger::of_sessions()),
+            route: None,
         })
     }
 }

@@ -4,14 +4,20 @@ use std::process::ExitCode;
 
 use spillway::config::ConfigError;
 use spillway::listener::ListenError;
-use spillway::run::{LogTarget, RunError};
+use spillway::run::{LogTarget, Outcome, Plan, RunError, RunOptions, SummaryMode};
+use spillway::session::Proxy;
+use spillway::verify::VerifyError;
 
 /// The command line cannot be used.
 const USAGE: u8 = 2;
+/// A server cannot be reached.
+const UNREACHABLE: u8 = 69;
 /// Something failed that should not.
 const INTERNAL: u8 = 70;
 /// The client of `run` ended well, but its output is not complete.
-pub(crate) const INCOMPLETE: u8 = 74;
+const INCOMPLETE: u8 = 74;
+/// `run --strict`: the dump went through with warnings.
+const WARNED: u8 = 75;
 /// A setting cannot be used.
 const CONFIG: u8 = 78;
 
@@ -35,9 +41,55 @@ pub(crate) fn failed(error: &anyhow::Error, log: &LogTarget) -> ExitCode {
     if let Some(error) = error.downcast_ref::<RunError>() {
         return ExitCode::from(error.exit_code());
     }
+    if let Some(error) = error.downcast_ref::<VerifyError>() {
+        return ExitCode::from(match error {
+            VerifyError::Login(_) | VerifyError::Lost(_) => UNREACHABLE,
+            _ => CONFIG,
+        });
+    }
     let config =
         error.is::<ConfigError>() || error.is::<ListenError>() || error.is::<crate::log::LevelError>();
     ExitCode::from(if config { CONFIG } else { INTERNAL })
+}
+
+/// Tells how a dump of `run` went, and with which code `run` ends: the client's own, unless the client took a dump for
+/// good that is not.
+pub(crate) fn of_run(
+    outcome: &Outcome,
+    plan: &Plan,
+    proxy: &Proxy,
+    options: &RunOptions,
+    log: &LogTarget,
+) -> ExitCode {
+    let wanted = match options.summary {
+        _ if options.quiet => false,
+        Some(SummaryMode::Always) => true,
+        Some(SummaryMode::Tty) => log.is_terminal(),
+        Some(SummaryMode::Never) => false,
+        None => !log.is_file(),
+    };
+    if wanted {
+        log.tell(&outcome.line(plan, proxy));
+    }
+    if options.stderr.is_none() && log.has_lines() {
+        log.tell(&format!(
+            "stderr is the dump's own file, so what {} and spillway had to say is here",
+            plan.client()
+        ));
+    }
+    let (client, errors, warnings) = (plan.client(), proxy.told_errors(), proxy.ledger.warnings());
+    if outcome.exit.success() && errors > 0 {
+        log.tell(&format!(
+            "{client} ended with status 0, but {errors} of its responses ended with an error of spillway's: the output is \
+             not complete"
+        ));
+        return ExitCode::from(INCOMPLETE);
+    }
+    if outcome.exit.success() && options.strict && warnings > 0 {
+        log.tell(&format!("--strict: {client} ended with status 0, but there are {warnings} warnings"));
+        return ExitCode::from(WARNED);
+    }
+    ExitCode::from(outcome.exit.code())
 }
 
 /// An error and its causes, each told once: many errors say in their own line what caused them.

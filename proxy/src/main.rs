@@ -1,6 +1,8 @@
 //! The program `spillway`: reads the command line and hands over.
 
 use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,11 +10,15 @@ use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use spillway::config::Settings;
+use spillway::config::{AuthMode, Settings};
+use spillway::journal::Ledger;
 use spillway::lanes;
 use spillway::listener::Listener;
-use spillway::run::{BlockedSignals, LogTarget, Plan, SocketDir, run_client};
+use spillway::run::{
+    BlockedSignals, LogTarget, Plan, ReportFile, RunOptions, Screen, SocketDir, open_stderr, run_client,
+};
 use spillway::serve::serve;
+use spillway::verify::{VerifyError, read_report};
 
 mod exit;
 mod log;
@@ -31,12 +37,31 @@ enum Command {
     Serve(Box<Settings>),
     /// Run a dump command through a private proxy, and exit with its status
     Run(Box<RunArgs>),
+    /// Compare the tables of another server with those in a report of run: the restored copy, a replica
+    Verify(Box<VerifyArgs>),
+}
+
+#[derive(Args)]
+struct VerifyArgs {
+    /// The report, as run --report has written it
+    #[arg(value_name = "REPORT")]
+    report: PathBuf,
+
+    /// Tell only of tables that are not the same
+    #[arg(long, short)]
+    quiet: bool,
+
+    #[command(flatten)]
+    settings: Settings,
 }
 
 #[derive(Args)]
 struct RunArgs {
     #[command(flatten)]
     settings: Settings,
+
+    #[command(flatten, next_help_heading = "Options of run alone")]
+    options: RunOptions,
 
     /// The command and its arguments: mysqldump, mariadb-dump, mydumper, mysql, mysqlbinlog …; the server is taken from
     /// its own options and option files unless --upstream is given
@@ -58,17 +83,40 @@ const SERVE_ONLY: [&str; 10] = [
     "tls_client_cert",
 ];
 
+/// Settings of a dump's way through Spillway.
+const DUMP_ONLY: [&str; 8] = [
+    "spool_max",
+    "spool_min_free",
+    "spool_compress",
+    "memory_per_session",
+    "memory",
+    "busy_poll",
+    "keepalive",
+    "keepalive_for",
+];
+
 const NO_RUNTIME: &str = "cannot start the runtime";
 
 fn parse() -> Result<Cli, clap::Error> {
     let hide = |arg: clap::Arg| arg.hide(true);
+    let without =
+        |command: clap::Command, ids: &[&str]| ids.iter().fold(command, |it, id| it.mut_arg(id, hide));
     let command = Cli::command()
-        .mut_subcommand("run", |run| SERVE_ONLY.iter().fold(run, |run, id| run.mut_arg(id, hide)));
+        .mut_subcommand("run", |run| without(run, &SERVE_ONLY))
+        .mut_subcommand("verify", |verify| without(without(verify, &SERVE_ONLY), &DUMP_ONLY));
     let matches = command.try_get_matches()?;
-    if let Some(("run", run)) = matches.subcommand()
-        && let Some(id) = SERVE_ONLY.iter().find(|id| run.value_source(id) == Some(ValueSource::CommandLine))
-    {
-        let message = format!("--{} has no meaning for run, whose proxy is private", id.replace('_', "-"));
+    let given = |matches: &clap::ArgMatches, ids: &[&'static str]| {
+        ids.iter().copied().find(|id| matches.value_source(id) == Some(ValueSource::CommandLine))
+    };
+    let (id, why) = match matches.subcommand() {
+        Some(("run", run)) => (given(run, &SERVE_ONLY), "run, whose proxy is private"),
+        Some(("verify", verify)) => {
+            (given(verify, &SERVE_ONLY).or_else(|| given(verify, &DUMP_ONLY)), "verify, which serves nobody")
+        }
+        _ => (None, ""),
+    };
+    if let Some(id) = id {
+        let message = format!("--{} has no meaning for {why}", id.replace('_', "-"));
         return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
     }
     Cli::from_arg_matches(&matches)
@@ -85,6 +133,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Serve(settings) => run_serve(*settings),
         Command::Run(args) => run_command(*args, &log),
+        Command::Verify(args) => verify(*args),
     };
     result.unwrap_or_else(|error| exit::failed(&error, &log))
 }
@@ -108,7 +157,45 @@ fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
     .context(NO_RUNTIME)?
 }
 
+fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
+    let mut settings = args.settings.with_file()?;
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    log::init(settings.log_level.as_deref().unwrap_or("warn"), ansi, std::io::stderr)?;
+    settings.auth = Some(AuthMode::Stored);
+    if settings.needs_credentials() {
+        return Err(VerifyError::NoAccount.into());
+    }
+    let report = read_report(&args.report)?;
+    let proxy = settings.proxy()?;
+    let (mut same, mut others) = (0_u64, 0_u64);
+    let told = lanes::block_on(spillway::verify::verify(&report, &proxy, |table| {
+        let is_same = table.is_same();
+        *(if is_same { &mut same } else { &mut others }) += 1;
+        if !is_same || !args.quiet {
+            tell(&table);
+        }
+    }));
+    told.context(NO_RUNTIME)??;
+    others += report.statements_left_out;
+    if report.statements_left_out > 0 {
+        tell(&format_args!(
+            "UNKNOWN   {} statements found no place in the report",
+            report.statements_left_out
+        ));
+    }
+    if !args.quiet || others > 0 {
+        tell(&format_args!("{same} tables are the same, {others} are not, or nobody can tell"));
+    }
+    Ok(ExitCode::from(u8::from(others > 0)))
+}
+
+/// A line on stdout, which nobody may be reading any more.
+fn tell(line: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
 fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
+    let options = args.options;
     let mut settings = args.settings.with_file()?;
     log::init(settings.log_level.as_deref().unwrap_or("warn"), log.is_terminal(), log.clone())?;
     let named = settings.upstream.as_deref().and_then(<[_]>::first).cloned();
@@ -117,20 +204,28 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     if settings.needs_credentials() {
         settings.clients_own = Some(Arc::new(plan.credentials()?));
     }
-    let proxy = Arc::new(plan.proxy(settings)?);
+    let mut proxy = plan.proxy(settings)?;
+    proxy.ledger = Arc::new(Ledger::of_one_dump(options.report.is_some()));
+    let proxy = Arc::new(proxy);
+    let report = options.report.as_deref().map(ReportFile::create).transpose()?;
+    let stderr = match &options.stderr {
+        Some(path) => Some(open_stderr(path)?),
+        None => log.client_stderr().context("the log file, for the client's stderr")?,
+    };
+    let screen = Screen { progress: log.progress().filter(|_| !options.quiet), stderr };
     let signals = BlockedSignals::block()?;
     let socket_dir = SocketDir::create()?;
-    let code = lanes::block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals))
+    let outcome = lanes::block_on(run_client(&plan, Arc::clone(&proxy), &socket_dir, signals, screen))
         .context(NO_RUNTIME)??;
-    if code.success() && proxy.told_errors() > 0 {
-        log.tell(&format!(
-            "{} ended with status 0, but {} of its responses ended with an error of spillway's: the output is not complete",
-            plan.client(),
-            proxy.told_errors()
-        ));
-        return Ok(ExitCode::from(exit::INCOMPLETE));
+    if outcome.exit.success() {
+        proxy.ledger.end_dump(|schema, table| plan.left_out().has(schema, table));
     }
-    Ok(ExitCode::from(code.code()))
+    if let Some(report) = report {
+        report.write(&outcome.report(&plan, &proxy))?;
+    }
+    let code = exit::of_run(&outcome, &plan, &proxy, &options, log);
+    log.remove_if_empty();
+    Ok(code)
 }
 
 /// A session needs two sockets and a file or more: the soft limit of 1024, kept low for programs that use select(2),

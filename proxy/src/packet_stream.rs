@@ -104,6 +104,20 @@ impl PacketStream {
         }
     }
 
+    /// Reads some bytes of packets into `room`, inflated; 0 at the end of the stream. Cancel safe.
+    pub(crate) async fn read_some(&mut self, room: &mut [u8]) -> Result<usize, PacketIoError> {
+        if self.ahead.is_empty() && self.compression.is_none() {
+            return Ok(self.stream.read(room).await?);
+        }
+        if self.ahead.is_empty() && self.read_more().await? == 0 {
+            return Ok(0);
+        }
+        let len = room.len().min(self.ahead.len());
+        room[..len].copy_from_slice(&self.ahead[..len]);
+        self.ahead.drain(..len);
+        Ok(len)
+    }
+
     /// Adds something to what was read ahead; 0 at the end of the stream.
     async fn read_more(&mut self) -> Result<usize, PacketIoError> {
         let Some(compressed) = &mut self.compression else {

@@ -21,12 +21,15 @@ mod child;
 mod credentials;
 mod error;
 mod help;
+mod left_out;
 mod log_target;
 mod mydumper;
 mod option_files;
 mod options;
+mod outcome;
 mod private_proxy;
 mod program;
+mod progress;
 mod scan;
 mod signals;
 mod socket_dir;
@@ -36,8 +39,10 @@ mod upstream;
 pub use child::{Child, ClientExit};
 pub use credentials::UnknownAccount;
 pub use error::{QueryProblem, RunError};
+pub use left_out::LeftOut;
 pub use log_target::{LogTarget, LogWriter};
-pub use private_proxy::run_client;
+pub use outcome::{Outcome, ReportFile, RunOptions, SummaryMode, open_stderr};
+pub use private_proxy::{Screen, run_client};
 pub use signals::BlockedSignals;
 pub use socket_dir::SocketDir;
 pub use tls::TlsDemandError;
@@ -59,13 +64,14 @@ pub struct Plan {
     program: Program,
     args: Vec<OsString>,
     /// Places in `args`.
-    left_out: Vec<usize>,
+    options_left_out: Vec<usize>,
     insert_at: usize,
     knows_protocol: bool,
     switch_off_tls: Vec<&'static str>,
     tls: TlsDemand,
     server_key: ServerKey,
     compression: Option<UpstreamCompression>,
+    left_out: LeftOut,
 }
 
 /// The server's RSA key, as the client's options have it.
@@ -131,18 +137,20 @@ impl Plan {
         let login = Login { family: program.family, given: &given, env: &env, login_name: &login_name };
         let account = login.credentials();
         let compression = asked_compression(program.family, &given);
+        let left_out = LeftOut::read(program.name, &given);
         Ok(Self {
             upstream,
             account,
             program,
             args: args.to_vec(),
-            left_out: scan.about_tls,
+            options_left_out: scan.about_tls,
             insert_at: scan.insert_at,
             knows_protocol: table.exact("protocol").is_some(),
             switch_off_tls: tls::switch_off(dialect, &table, &given),
             tls,
             server_key: ServerKey::read(&given),
             compression,
+            left_out,
         })
     }
 
@@ -192,6 +200,11 @@ impl Plan {
         })
     }
 
+    /// Tables that the client leaves out on purpose.
+    pub fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
     /// The name of the client, for messages: `mysqldump`.
     pub fn client(&self) -> &'static str {
         self.program.name
@@ -203,7 +216,7 @@ impl Plan {
     pub fn argv(&self, socket: &Path) -> Vec<OsString> {
         let kept = |range: std::ops::Range<usize>| {
             range
-                .filter(|index| !self.left_out.contains(index))
+                .filter(|index| !self.options_left_out.contains(index))
                 .filter_map(|index| self.args.get(index).cloned())
         };
         let mut argv = vec![self.program.command.clone()];

@@ -32,9 +32,12 @@ use crate::busy_poll::BusyPoll;
 use crate::client_address::ClientAddress;
 use crate::connection_ids::ConnectionIds;
 use crate::credentials::Auth;
+use crate::drain_limit::{DrainLimit, Throttle};
+use crate::journal::{Journal, Ledger};
 use crate::packet_stream::PacketStream;
 use crate::printable::printable;
 use crate::proxy_protocol::Ends;
+use crate::sessions::{LoggedIn, Session, Sessions};
 use crate::spool::Spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
 use crate::spool::packing::Packing;
@@ -48,7 +51,7 @@ use loss::{Loss, Told};
 pub(crate) use probes::Probes;
 use refusal::Refusal;
 use relay::{Kept, Opening, Relay, RelayEnd, RelayParts};
-pub(crate) use stored::ServerProfile;
+pub(crate) use stored::{OWN_LOGIN, ServerProfile};
 
 /// How long a session that is told to stop may take to tell its client.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -83,6 +86,16 @@ pub struct Proxy {
     pub allow_socket_upstream: bool,
     /// Responses that Spillway ended with an error of its own.
     pub told_errors: AtomicU64,
+    /// How fast a session drains its server at most (`--drain-limit`), in bytes a second.
+    pub drain_limit: Option<u64>,
+    /// How fast all sessions together do (`--drain-limit-total`).
+    pub drain_limit_total: Option<Arc<DrainLimit>>,
+    /// Those that run, of all proxies of the process.
+    pub sessions: Arc<Sessions>,
+    /// What they have found.
+    pub ledger: Arc<Ledger>,
+    /// The name of the route, where there are several.
+    pub route: Option<Arc<str>>,
 }
 
 impl Proxy {
@@ -107,9 +120,11 @@ impl Proxy {
     /// Takes a client that comes `from` there from its first byte to its last. `stop` ends the session at once.
     pub(crate) async fn session(&self, client: Stream, from: ClientAddress, stop: CancellationToken) {
         let started = Instant::now();
+        let listed = self.sessions.begin(&from, self.route.clone(), &stop);
+        let stop = listed.session().stop().clone();
         let mut applicant = Applicant::new(client, self.client_tls.clone());
         let ready = tokio::select! {
-            ready = self.establish(&mut applicant, &from) => ready,
+            ready = self.establish(&mut applicant, &from, listed.session()) => ready,
             () = stop.cancelled() => return,
         };
         let parts = match ready {
@@ -162,7 +177,9 @@ impl Proxy {
                  proves its own by the password, which spillway cannot do for its own"
             );
         }
-        let (client, spool) = relay.into_parts();
+        let (client, spool, mut journal) = relay.into_parts();
+        journal.end(matches!(end, RelayEnd::ClientGone(_)));
+        self.ledger.on_backlog(spool.stats().backlog_peak);
         tokio::join!(spool.close(), async {
             if matches!(end, RelayEnd::Lost(_) | RelayEnd::RefusedUser) {
                 client.close().await;
@@ -201,6 +218,7 @@ impl Proxy {
         &self,
         applicant: &mut Applicant,
         from: &ClientAddress,
+        session: &Arc<Session>,
     ) -> Result<RelayParts, Refusal> {
         self.check_socket_upstream(&applicant.packets.stream, from)?;
         let memory = self.memory.share().ok_or(Refusal::NoMemory)?;
@@ -217,10 +235,27 @@ impl Proxy {
         }
         applicant.packets.begin_compression(ready.login.client_compression);
         attempts.succeeded(&ready.server);
+        self.ledger.on_login(attempts.made(), &ready.login.server_version);
         self.upstreams.prefer(&ready.server);
         let continuity = self.continuity(&ready, from.ends);
+        let journal = Journal::new(
+            Arc::clone(&self.ledger),
+            Arc::clone(session),
+            ready.response.database(),
+            u16::from(ready.response.character_set()),
+        );
+        let program = ready.response.attribute(b"program_name").map(printable);
         let Ready { backend, server, login, .. } = ready;
         let upstream = server.to_string();
+        session.set_login(LoggedIn {
+            user: printable(&login.user),
+            program,
+            upstream: upstream.clone(),
+            server_version: login.server_version.clone(),
+            server_connection: login.connection_id,
+            tls: tls_of(&applicant.packets.stream),
+            server_tls: tls_of(&backend.stream),
+        });
         Ok(RelayParts {
             backend,
             spool: Spool::new(memory, Arc::clone(&self.disk), Arc::clone(&self.packing)),
@@ -231,7 +266,14 @@ impl Proxy {
             continuity,
             login,
             kept: Kept::default(),
+            journal,
+            throttle: self.throttle(),
         })
+    }
+
+    fn throttle(&self) -> Throttle {
+        let own = self.drain_limit.map(|limit| Arc::new(DrainLimit::new(limit)));
+        Throttle::new(own.into_iter().chain(self.drain_limit_total.clone()).collect())
     }
 
     /// With stored credentials a session can go on over another connection.
@@ -244,7 +286,7 @@ impl Proxy {
             ready.server.clone(),
             ready.greeting.clone(),
             ready.response.clone(),
-            ready.login.capabilities | stored::OWN_LOGIN,
+            ready.login.capabilities | OWN_LOGIN,
         ))
     }
 
@@ -258,6 +300,10 @@ impl Proxy {
         }
         Ok(())
     }
+}
+
+fn tls_of(stream: &Stream) -> Option<String> {
+    Some(stream.tls_version()).filter(|version| *version != "off").map(str::to_owned)
 }
 
 fn log_end(relay: &Relay, end: &RelayEnd, started: Instant) {

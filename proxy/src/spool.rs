@@ -24,7 +24,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use block::{Buffer, MIN_BLOCK_LEN};
 use budget::{DiskBudget, MemoryShare};
@@ -70,6 +70,8 @@ pub(crate) struct SpoolStats {
     pub(crate) on_disk: u64,
     /// The largest such value.
     pub(crate) on_disk_peak: u64,
+    /// For how long the server was held back at a limit.
+    pub(crate) held_back: Duration,
 }
 
 struct Block {
@@ -114,6 +116,8 @@ pub(crate) struct Spool {
     retry: Option<Pin<Box<Sleep>>>,
     /// Whether the log was told that the server is held back.
     held_back: bool,
+    /// Since when the drain is denied room.
+    denied: Option<Instant>,
     stats: SpoolStats,
 }
 
@@ -136,17 +140,24 @@ impl Spool {
             paused: None,
             retry: None,
             held_back: false,
+            denied: None,
             stats: SpoolStats::default(),
         }
     }
 
     pub(crate) fn stats(&self) -> SpoolStats {
-        self.stats
+        let denied = self.denied.map_or(Duration::ZERO, |since| since.elapsed());
+        SpoolStats { held_back: self.stats.held_back + denied, ..self.stats }
     }
 
     /// Bytes drained and not yet fed.
     pub(crate) fn backlog(&self) -> u64 {
         self.stats.drained - self.stats.fed
+    }
+
+    /// The response that is fed now.
+    pub(crate) fn front(&self) -> Option<ResponseId> {
+        (!self.responses.is_empty()).then_some(ResponseId(self.first_response))
     }
 
     /// Responses that are not fed to their end.
@@ -165,8 +176,12 @@ impl Spool {
         }
         if !self.filling && !self.begin_block(needed || self.feed_needs_more() || self.disk_needs_more()) {
             self.note_held_back();
+            self.denied.get_or_insert_with(Instant::now);
             self.retry.get_or_insert_with(|| Box::pin(tokio::time::sleep(RETRY)));
             return None;
+        }
+        if let Some(since) = self.denied.take() {
+            self.stats.held_back += since.elapsed();
         }
         self.fill_block().map(Buffer::room)
     }

@@ -34,6 +34,8 @@ impl Settings {
             spool_max: self.spool_max.or(file.spool_max),
             spool_min_free: self.spool_min_free.or(file.spool_min_free),
             spool_compress: self.spool_compress.or(file.spool_compress),
+            drain_limit: self.drain_limit.or(file.drain_limit),
+            drain_limit_total: self.drain_limit_total.or(file.drain_limit_total),
             memory_per_session: self.memory_per_session.or(file.memory_per_session),
             busy_poll: self.busy_poll.or(file.busy_poll),
             memory: self.memory.or(file.memory),

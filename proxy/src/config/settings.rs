@@ -44,6 +44,15 @@ pub struct Settings {
     #[arg(long, value_name = "MODE", env = "SPILLWAY_SPOOL_COMPRESS", hide_possible_values = true)]
     pub spool_compress: Option<SpoolCompress>,
 
+    /// How fast a session takes results off its server at most, in bytes a second (10MiB), to spare a busy server or a
+    /// shared line [default: as fast as they come]
+    #[arg(long, value_name = "RATE", env = "SPILLWAY_DRAIN_LIMIT")]
+    pub drain_limit: Option<Size>,
+
+    /// The same for all sessions together [default: as fast as they come]
+    #[arg(long, value_name = "RATE", env = "SPILLWAY_DRAIN_LIMIT_TOTAL")]
+    pub drain_limit_total: Option<Size>,
+
     /// Memory for the backlog of one session [default: 16MiB]
     #[arg(long, value_name = "SIZE", env = "SPILLWAY_MEMORY_PER_SESSION")]
     pub memory_per_session: Option<Size>,

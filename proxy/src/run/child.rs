@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
@@ -27,17 +28,21 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts the client with Spillway's own stdin, stdout and stderr. If a signal came before, it is not started: the
+    /// Starts the client with Spillway's own stdin and stdout, and its stderr or the one given. If a signal came before, it is not started: the
     /// terminal's Ctrl-C would not have reached it.
     ///
     /// To be called in the async runtime. Dropping the value kills a client that still runs.
-    pub fn spawn(argv: &[OsString], signals: BlockedSignals) -> Result<Self, RunError> {
+    pub fn spawn(
+        argv: &[OsString],
+        signals: BlockedSignals,
+        stderr: Option<&OwnedFd>,
+    ) -> Result<Self, RunError> {
         if let Some(received) = signals.next()? {
             return Err(RunError::Interrupted { signal: received.signal as i32 });
         }
         let mask = signals.mask_before();
         let signals = signals.watch()?;
-        let pid = spawn(argv, &mask)?;
+        let pid = spawn(argv, &mask, stderr)?;
         let ended = tokio::task::spawn_blocking(move || wait_without_reaping(pid));
         Ok(Self { pid, signals, ended, exit: None })
     }
@@ -113,6 +118,9 @@ impl fmt::Display for ClientExit {
     }
 }
 
+/// The number of stderr.
+const STDERR: i32 = 2;
+
 /// What a shell makes of a program that a signal ended.
 pub(crate) fn code_of_signal(signal: i32) -> u8 {
     u8::try_from(signal).map_or(u8::MAX, |signal| 128u8.saturating_add(signal))
@@ -122,7 +130,7 @@ pub(crate) fn code_of_signal(signal: i32) -> u8 {
 ///
 /// Not by `std::process::Command`: that hands our own mask down, and the client would never see the signals that we
 /// block.
-fn spawn(argv: &[OsString], mask: &SigSet) -> Result<Pid, RunError> {
+fn spawn(argv: &[OsString], mask: &SigSet, stderr: Option<&OwnedFd>) -> Result<Pid, RunError> {
     let program = argv.first().ok_or(RunError::NoCommand)?;
     let failed = |errno: Errno| RunError::spawn(program.to_string_lossy().into_owned(), errno.into());
     let spawned = || {
@@ -136,7 +144,10 @@ fn spawn(argv: &[OsString], mask: &SigSet) -> Result<Pid, RunError> {
         attributes.set_sigmask(mask)?;
         // Rust ignores it from the start, and the client is to end when its reader does.
         attributes.set_sigdefault(&SigSet::from(Signal::SIGPIPE))?;
-        let actions = PosixSpawnFileActions::init()?;
+        let mut actions = PosixSpawnFileActions::init()?;
+        if let Some(stderr) = stderr {
+            actions.add_dup2(stderr.as_raw_fd(), STDERR)?;
+        }
         posix_spawnp(&c_string(program)?, &actions, &attributes, &args, &env)
     };
     spawned().map_err(failed)
@@ -189,7 +200,7 @@ mod tests {
             let signals = BlockedSignals::block().expect("blocked");
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async { then(Child::spawn(&argv, signals)).await })
+            runtime.block_on(async { then(Child::spawn(&argv, signals, None)).await })
         });
         thread.join().expect("no panic")
     }
@@ -266,7 +277,7 @@ mod tests {
         let thread = std::thread::spawn(|| {
             let signals = BlockedSignals::block().expect("blocked");
             nix::sys::signal::raise(Signal::SIGTERM).expect("raised");
-            Child::spawn(&command(&["sleep", "1000"]), signals).expect_err("not started")
+            Child::spawn(&command(&["sleep", "1000"]), signals, None).expect_err("not started")
         });
         let error = thread.join().expect("no panic");
         assert_eq!(error.exit_code(), 143);

@@ -124,6 +124,27 @@ pub enum RunError {
         /// What the system said.
         source: io::Error,
     },
+    /// No pipe for the client's stderr.
+    #[error(
+        "cannot make a pipe for the client's stderr: {0}; is the limit of open files (ulimit -n) too low?"
+    )]
+    Pipe(#[source] io::Error),
+    /// The report cannot be written.
+    #[error("--report {}: {source}; name a file in a directory that can be written", .path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file for the client's stderr cannot be written.
+    #[error("--stderr {}: {source}; name a file that can be written", .path.display())]
+    Stderr {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The private socket cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -187,7 +208,10 @@ impl RunError {
             | Self::Settings(_)
             | Self::Account { .. }
             | Self::SocketDir { .. } => EXIT_CONFIG,
-            Self::Listen(_) | Self::Threads(_) | Self::Signals { .. } | Self::Wait { .. } => EXIT_INTERNAL,
+            Self::Report { .. } | Self::Stderr { .. } => EXIT_CANNOT_CREATE,
+            Self::Pipe(_) | Self::Listen(_) | Self::Threads(_) | Self::Signals { .. } | Self::Wait { .. } => {
+                EXIT_INTERNAL
+            }
             Self::NotExecutable { .. } => EXIT_NOT_EXECUTABLE,
             Self::NotFound { .. } => EXIT_NOT_FOUND,
             Self::Interrupted { signal } => super::child::code_of_signal(*signal),
@@ -204,6 +228,8 @@ impl RunError {
 }
 
 const EXIT_USAGE: u8 = 2;
+/// A file that is to be written cannot be (EX_CANTCREAT).
+const EXIT_CANNOT_CREATE: u8 = 73;
 const EXIT_INTERNAL: u8 = 70; // EX_SOFTWARE of sysexits.h
 const EXIT_CONFIG: u8 = 78; // EX_CONFIG of sysexits.h
 const EXIT_NOT_EXECUTABLE: u8 = 126; // as shells do

@@ -4,11 +4,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use indicatif::MultiProgress;
 use nix::sys::stat::fstat;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -17,6 +18,8 @@ use tracing_subscriber::fmt::MakeWriter;
 #[derive(Clone, Debug)]
 pub struct LogTarget {
     kind: Kind,
+    /// Lines of progress on the terminal, above which everything else goes.
+    progress: MultiProgress,
 }
 
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ enum Kind {
 impl LogTarget {
     /// Standard error, whatever it is.
     pub fn stderr() -> Self {
-        Self { kind: Kind::Stderr }
+        Self { kind: Kind::Stderr, progress: MultiProgress::new() }
     }
 
     /// Looks at stdout and stderr.
@@ -39,12 +42,47 @@ impl LogTarget {
             }
             false => Kind::Stderr,
         };
-        Self { kind }
+        Self { kind, progress: MultiProgress::new() }
     }
 
     /// Whether lines go to a terminal, which shows colours.
     pub fn is_terminal(&self) -> bool {
         matches!(self.kind, Kind::Stderr) && io::stderr().is_terminal()
+    }
+
+    /// Where lines of progress may be drawn: a terminal that has nothing of the dump. None elsewhere.
+    pub fn progress(&self) -> Option<&MultiProgress> {
+        (self.is_terminal() && !io::stdout().is_terminal()).then_some(&self.progress)
+    }
+
+    /// Where the client's stderr must go, so that nothing of it gets into the dump. None if it may have our own.
+    ///
+    /// # Errors
+    /// As the system gives them.
+    pub fn client_stderr(&self) -> io::Result<Option<OwnedFd>> {
+        match &self.kind {
+            Kind::Stderr => Ok(None),
+            Kind::File(file) => {
+                file.lock().unwrap_or_else(PoisonError::into_inner).open_for_another().map(Some)
+            }
+        }
+    }
+
+    /// Whether there is a file for the log, because stderr is the dump's.
+    pub fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::File(_))
+    }
+
+    /// Whether there is a file for the log, and something in it.
+    pub fn has_lines(&self) -> bool {
+        self.path().is_some_and(|path| path.metadata().is_ok_and(|metadata| metadata.len() > 0))
+    }
+
+    /// The log is over: a file without a line goes.
+    pub fn remove_if_empty(&self) {
+        if let Kind::File(file) = &self.kind {
+            file.lock().unwrap_or_else(PoisonError::into_inner).remove_if_empty();
+        }
     }
 
     /// Writes a last message, such as the error that `run` ends with. Nothing is left to do if that fails.
@@ -82,7 +120,7 @@ pub struct LogWriter<'a> {
 impl Write for LogWriter<'_> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         match &self.target.kind {
-            Kind::Stderr => io::stderr().write(line),
+            Kind::Stderr => self.target.progress.suspend(|| io::stderr().write(line)),
             Kind::File(file) => file.lock().unwrap_or_else(PoisonError::into_inner).write(line),
         }
     }
@@ -120,13 +158,35 @@ impl LazyFile {
         Self { directories, state: State::Unopened }
     }
 
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+    fn open(&mut self) {
         if matches!(self.state, State::Unopened) {
             self.state = match self.directories.iter().find_map(|dir| create_in(dir).ok()) {
                 Some((file, path)) => State::Open(file, path),
                 None => State::Nowhere,
             };
         }
+    }
+
+    /// The file, for the client to write to, too. Where there is none, nobody is to see what the client writes.
+    fn open_for_another(&mut self) -> io::Result<OwnedFd> {
+        self.open();
+        match &self.state {
+            State::Open(file, _) => Ok(file.try_clone()?.into()),
+            State::Unopened | State::Nowhere => Ok(OpenOptions::new().write(true).open("/dev/null")?.into()),
+        }
+    }
+
+    fn remove_if_empty(&mut self) {
+        if let State::Open(file, path) = &self.state
+            && file.metadata().is_ok_and(|metadata| metadata.len() == 0)
+        {
+            let _ = std::fs::remove_file(path);
+            self.state = State::Nowhere;
+        }
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.open();
         match &mut self.state {
             State::Open(file, _) => file.write(line),
             State::Unopened | State::Nowhere => Ok(line.len()),
@@ -191,7 +251,8 @@ mod tests {
     use std::path::Path;
 
     fn target(directories: Vec<Directory>) -> LogTarget {
-        LogTarget { kind: Kind::File(Arc::new(Mutex::new(LazyFile::new(directories)))) }
+        let file = Arc::new(Mutex::new(LazyFile::new(directories)));
+        LogTarget { kind: Kind::File(file), progress: MultiProgress::new() }
     }
 
     fn own(path: &Path) -> Directory {

@@ -282,8 +282,8 @@ pub(crate) mod tests {
     fn values_are_attached_to_long_options_only() {
         assert_eq!(noted("--host db1 -P 3307"), [pair("host", "db1"), pair("port", "3307")]);
         assert_eq!(noted("--host=db1 -t 4 --port=1"), [pair("host", "db1"), pair("port", "1")]);
-        // Refused by mydumper: attached, abbreviated, another case.
-        assert_eq!(noted("-hdb1 --ho=db1 --HOST=db1"), []);
+        // Refused by mydumper: attached (but for -d, no data), abbreviated, another case.
+        assert_eq!(noted("-hdb1 --ho=db1 --HOST=db1"), [("no-data".to_owned(), None)]);
         // A verbosity is a value, an output directory too.
         assert_eq!(noted("-v 3 -o --host -h db1"), [pair("host", "db1")]);
     }

@@ -5,13 +5,14 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::left_out::is_about_tables;
 use super::options::{Arity, OptionSpec, OptionTable, Resolved, Switch};
 use super::tls::is_about_tls;
 
 /// What the arguments of a client say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Scan {
-    /// The options that concern the connection, in their order.
+    /// The options that concern the connection or the choice of tables, in their order.
     pub(crate) given: Vec<Given>,
     /// Options put here count, and come last: the end, or the place of `--`.
     pub(crate) insert_at: usize,
@@ -81,9 +82,9 @@ impl Scan {
         }
     }
 
-    /// Notes an option that concerns the connection.
+    /// Notes an option that concerns the connection, or which tables are dumped.
     pub(crate) fn note(&mut self, name: &str, value: Option<&[u8]>, origin: Origin) {
-        if RELEVANT.contains(&name) || is_about_tls(name) {
+        if RELEVANT.contains(&name) || is_about_tls(name) || is_about_tables(name) {
             let value = value.map(|value| OsString::from_vec(value.to_vec()));
             self.given.push(Given { name: name.to_owned(), value, origin });
         }

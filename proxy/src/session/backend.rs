@@ -19,6 +19,7 @@ use tokio::io::AsyncWrite;
 
 use super::continuity::Keeps;
 use super::loss::Loss;
+use crate::journal::Journal;
 use crate::packet_stream::PacketStream;
 use crate::spool::{ResponseId, Spool};
 use crate::stream::Stream;
@@ -57,7 +58,7 @@ enum Pending {
 /// What the server's bytes brought.
 pub(crate) enum BackendEvent {
     /// A response to the client is drained.
-    ClientResponse { command: Command, end: ResponseEnd },
+    ClientResponse { id: ResponseId, command: Command, end: ResponseEnd },
     /// A response to a setting of the client's, as packets.
     SettingResponse { setting: Setting, end: ResponseEnd, packets: Vec<u8> },
     /// A response to a command of the proxy's own, as packets.
@@ -300,16 +301,19 @@ impl BackendHalf {
         self.writable = false;
     }
 
-    /// One read into the spool. 0 means that the server has closed the connection.
+    /// One read into the spool, of `most` bytes. 0 means that the server has closed the connection.
     pub(crate) fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
         spool: &mut Spool,
+        most: usize,
     ) -> Poll<Result<usize, Loss>> {
         let own = !matches!(self.pending.front(), Some(Pending::Client { .. }));
         let (Some(stream), Some(room)) = (&mut self.stream, spool.room(own)) else {
             return Poll::Pending;
         };
+        let len = room.len().min(most);
+        let room = &mut room[..len];
         let read = match &mut self.compression {
             Some(compression) => compression.poll_read(stream, cx, room),
             None => stream.poll_read_into(cx, room).map_err(Loss::Server),
@@ -326,13 +330,25 @@ impl BackendHalf {
         read
     }
 
-    /// Sorts what was read: into responses of the spool, or aside. Call until it gives no event.
+    /// Sorts what was read: into responses of the spool, or aside; shows rows to the journal where it wants to see them.
+    /// Call until it gives no event.
     ///
     /// # Errors
     /// [`ResponseError`] if the server's bytes make no sense; the connection is of no use any more.
-    pub(crate) fn next_event(&mut self, spool: &mut Spool) -> Result<Option<BackendEvent>, ResponseError> {
+    pub(crate) fn next_event(
+        &mut self,
+        spool: &mut Spool,
+        journal: &mut Journal,
+    ) -> Result<Option<BackendEvent>, ResponseError> {
         while !spool.unparsed().is_empty() {
-            let step = self.tracker.advance(spool.unparsed())?;
+            let sink = match self.pending.front() {
+                Some(Pending::Client { id, .. }) => journal.sink(*id),
+                _ => None,
+            };
+            let step = match sink {
+                Some(sink) => self.tracker.advance_with(spool.unparsed(), sink)?,
+                None => self.tracker.advance(spool.unparsed())?,
+            };
             self.last_sequence_id = match &mut self.compression {
                 Some(compression) => compression.number(&mut spool.unparsed_mut()[..step.consumed]),
                 None => self.tracker.last_sequence_id(),
@@ -371,7 +387,7 @@ impl BackendHalf {
             ResponseEvent::End(end) => match self.end_response() {
                 Some(Pending::Client { id, command }) => {
                     spool.complete(id);
-                    BackendEvent::ClientResponse { command, end }
+                    BackendEvent::ClientResponse { id, command, end }
                 }
                 Some(Pending::Setting(setting)) => {
                     let packets = std::mem::take(&mut self.own_response);

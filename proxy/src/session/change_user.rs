@@ -84,6 +84,7 @@ async fn tell(applicant: &mut Applicant, refusal: &Refusal) {
 fn note_change(parts: &mut RelayParts, change: &ChangeUser<'_>, ok: &[u8]) {
     info!(user = printable(change.user()), "the session has changed its user");
     parts.login.status = ok_status(ok);
+    parts.journal.set_schema(change.database());
     if let Some(continuity) = &mut parts.continuity {
         continuity.on_changed_user(change.database(), change.character_set());
     }

@@ -9,6 +9,7 @@ mod responses;
 mod takeover;
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use spillway_protocol::Command;
@@ -22,6 +23,8 @@ use super::keepalive::Keepalive;
 use super::login::Login;
 use super::loss::{Loss, Told};
 use crate::connection_ids::ToldId;
+use crate::drain_limit::Throttle;
+use crate::journal::Journal;
 use crate::packet_stream::PacketStream;
 use crate::spool::Spool;
 use takeover::Link;
@@ -74,6 +77,8 @@ pub(crate) struct Relay {
     /// Settings of the client's that wait for a new connection.
     unanswered: Vec<Setting>,
     kept: Kept,
+    journal: Journal,
+    throttle: Throttle,
     /// When the client took the last byte of its last response.
     last_fed: Instant,
     /// Bytes of commands that went on to the server.
@@ -123,12 +128,25 @@ pub(crate) struct RelayParts {
     pub(crate) session_init: Vec<String>,
     pub(crate) continuity: Option<Continuity>,
     pub(crate) kept: Kept,
+    pub(crate) journal: Journal,
+    pub(crate) throttle: Throttle,
 }
 
 impl Relay {
     pub(crate) fn new(client: PacketStream, parts: RelayParts, opening: Opening) -> Self {
-        let RelayParts { backend, spool, keepalive, login, told, told_id, session_init, continuity, kept } =
-            parts;
+        let RelayParts {
+            backend,
+            spool,
+            keepalive,
+            login,
+            told,
+            told_id,
+            session_init,
+            continuity,
+            kept,
+            journal,
+            throttle,
+        } = parts;
         let status = login.status;
         // MariaDB lets the session go on (tried: 10.11; MySQL 9.7 does not).
         let ends_refused = !login.is_mariadb;
@@ -145,6 +163,8 @@ impl Relay {
             link: Link::Up,
             unanswered: Vec::new(),
             kept,
+            journal,
+            throttle,
             last_fed: Instant::now(),
             forwarded: 0,
             carried_before_command: 0,
@@ -195,17 +215,25 @@ impl Relay {
             session_init: self.session_init,
             continuity: self.continuity,
             kept,
+            journal: self.journal,
+            throttle: self.throttle,
         };
         (self.client.into_packets(), parts)
     }
 
-    /// The two connections' remains: the spool gives its files back, the client may get to read its last packet.
-    pub(crate) fn into_parts(self) -> (ClientHalf, Spool) {
-        (self.client, self.spool)
+    /// What remains: the spool gives its files back, the client may get to read its last packet, the journal is closed.
+    pub(crate) fn into_parts(self) -> (ClientHalf, Spool, Journal) {
+        (self.client, self.spool, self.journal)
     }
 
     /// Moves whatever can move. Ready when the session is over.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
+        let polled = self.poll_all(cx);
+        self.journal.session().figures.set_spool(self.spool.stats(), self.rows(), self.spool.pending());
+        polled
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         for _ in 0..MAX_ROUNDS {
             let commands = match self.poll_commands(cx) {
                 Ok(progress) => progress,
@@ -322,6 +350,7 @@ impl Relay {
             && self.needs_keepalive()
         {
             self.backend.send_own(OwnCommand::Keepalive);
+            self.journal.session().figures.keepalives.fetch_add(1, Ordering::Relaxed);
         }
         true
     }

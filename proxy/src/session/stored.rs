@@ -34,7 +34,7 @@ use crate::printable::printable;
 const PROFILE_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Capabilities that Spillway's own login needs, whatever the client has.
-pub(super) const OWN_LOGIN: Capabilities = Capabilities(
+pub(crate) const OWN_LOGIN: Capabilities = Capabilities(
     Capabilities::PROTOCOL_41.0 | Capabilities::SECURE_CONNECTION.0 | Capabilities::PLUGIN_AUTH.0,
 );
 

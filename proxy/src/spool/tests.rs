@@ -234,10 +234,10 @@ async fn the_least_memory_is_enough_to_drain_past_a_stalled_client() {
         let (_dir, _disk, _memory, mut spool) = spool(64 * 1024, u64::MAX);
         let id = spool.open(1);
         let (mut drained, total) = (0, 4_000_000);
-        let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while drained < total {
             drained += drain_packets(&mut spool, id, drained, (total - drained) as usize, packet_len) as u64;
-            assert!(tokio::time::Instant::now() < deadline, "packets of {packet_len}: {drained} drained");
+            assert!(Instant::now() < deadline, "packets of {packet_len}: {drained} drained");
             turn(&mut spool).await;
         }
         spool.complete(id);

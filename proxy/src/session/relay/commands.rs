@@ -63,6 +63,9 @@ impl Relay {
                         self.backend.forward(&self.client.inbox[..step.consumed]);
                         self.forwarded += step.consumed as u64;
                     }
+                    if self.journal.wants_bytes() {
+                        self.journal.on_bytes(&self.client.inbox[..step.consumed]);
+                    }
                     self.client.inbox.advance(step.consumed);
                     step.event
                 }
@@ -136,6 +139,10 @@ impl Relay {
                 Some(form) => self.route(command, form),
             }
         };
+        if let Route::Forward(Some(id)) | Route::Sent(id) = self.client.route {
+            let (rows, has_attributes) = (self.rows(), self.login.has_query_attributes());
+            self.journal.begin(id, command, self.client.whole_command(), has_attributes, rows);
+        }
     }
 
     /// Where a command goes that the server knows.
@@ -178,6 +185,7 @@ impl Relay {
             Route::Lost => self.answer_lost(next),
         }
         self.client.end_command();
+        self.journal.end_command(self.login.has_query_attributes());
     }
 
     /// The client has ended its part in the middle of a response.

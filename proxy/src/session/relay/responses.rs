@@ -19,7 +19,13 @@ impl Relay {
         if self.loss.is_some() {
             return false;
         }
-        match self.backend.poll_drain(cx, &mut self.spool) {
+        let is_limited = self.backend.client_responses() > 0;
+        let most = match is_limited.then(|| self.throttle.poll_room(cx)) {
+            Some(Poll::Pending) => return false,
+            Some(Poll::Ready(most)) => most,
+            None => usize::MAX,
+        };
+        match self.backend.poll_drain(cx, &mut self.spool, most) {
             Poll::Pending => false,
             Poll::Ready(Ok(0)) => {
                 self.lose(Loss::ServerClosed);
@@ -29,7 +35,10 @@ impl Relay {
                 self.lose(loss);
                 true
             }
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(len)) => {
+                if is_limited {
+                    self.throttle.spend(len);
+                }
                 self.on_drained();
                 true
             }
@@ -38,7 +47,7 @@ impl Relay {
 
     fn on_drained(&mut self) {
         loop {
-            match self.backend.next_event(&mut self.spool) {
+            match self.backend.next_event(&mut self.spool, &mut self.journal) {
                 Ok(Some(event)) => {
                     self.on_backend_event(event);
                     // What else was read may be another server's.
@@ -54,8 +63,12 @@ impl Relay {
 
     fn on_backend_event(&mut self, event: BackendEvent) {
         match event {
-            BackendEvent::ClientResponse { command, end } => self.on_client_response(command, end),
+            BackendEvent::ClientResponse { id, command, end } => {
+                self.journal.on_drained(id, end, self.rows());
+                self.on_client_response(command, end);
+            }
             BackendEvent::SettingResponse { setting, end, packets } => {
+                self.journal.on_drained(setting.id, end, self.rows());
                 self.on_setting_response(setting, end, packets);
             }
             BackendEvent::OwnResponse { own, end, packets } => self.on_own_response(&own, end, &packets),
@@ -146,12 +159,14 @@ impl Relay {
                     Poll::Pending => return Ok(progress),
                 },
                 Feed::Complete => {
+                    self.note_fed();
                     self.spool.finish_front();
                     self.client.finish_response();
                     self.last_fed = Instant::now();
                 }
                 Feed::Answer { packets, is_last } => {
                     self.client.send(&packets);
+                    self.note_fed();
                     self.spool.finish_front();
                     self.client.finish_response();
                     if is_last {
@@ -172,6 +187,12 @@ impl Relay {
             progress |= flushed?;
         }
         Ok(progress)
+    }
+
+    fn note_fed(&mut self) {
+        if let Some(id) = self.spool.front() {
+            self.journal.on_fed(id);
+        }
     }
 
     fn tell_loss(&mut self, err_sequence_id: Option<u8>) {
