@@ -334,7 +334,8 @@ impl Journal {
 
     fn file(&self, entry: Entry, fed: Option<Instant>) {
         let mut book = self.ledger.book();
-        book.last_drained = book.last_drained.max(entry.drained);
+        let last = if entry.table.is_some() { &mut book.last_table_drained } else { &mut book.last_drained };
+        *last = (*last).max(entry.drained);
         book.last_fed = book.last_fed.max(fed);
         drop(book);
         let (Some(summing), Some(table)) = (entry.summing, entry.table) else { return };

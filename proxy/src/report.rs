@@ -53,7 +53,7 @@ pub struct Report {
 pub struct Summary {
     /// From the client's start to its end.
     pub seconds: f64,
-    /// From the client's start until the server had answered everything.
+    /// From the client's start until the server had given all rows of all tables.
     pub server_released_seconds: Option<f64>,
     /// From the client's start until the client had taken everything.
     pub client_done_seconds: Option<f64>,

@@ -42,8 +42,10 @@ pub(crate) struct Book {
     pub(crate) positions: Vec<Position>,
     pub(crate) warnings: Vec<Warning>,
     pub(crate) warnings_in_all: u64,
-    /// When the last byte came from a server, and when the last one was given to a client.
+    /// When the last table's last row came from a server, and the last byte of all else.
+    pub(crate) last_table_drained: Option<Instant>,
     pub(crate) last_drained: Option<Instant>,
+    /// When the last byte was given to a client.
     pub(crate) last_fed: Option<Instant>,
     /// The largest backlog of one session.
     pub(crate) backlog_peak: u64,

@@ -114,7 +114,7 @@ impl Outcome {
         let since = |then: Option<Instant>| then.map(|then| (then - self.began.0).as_secs_f64());
         Summary {
             seconds: self.took.as_secs_f64(),
-            server_released_seconds: since(book.last_drained),
+            server_released_seconds: since(book.last_table_drained.or(book.last_drained)),
             client_done_seconds: since(book.last_fed),
             backlog_peak: book.backlog_peak,
             login_attempts: book.login_attempts,

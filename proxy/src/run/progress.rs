@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, HumanCount, MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::sessions::{SessionSnapshot, Sessions, State};
 
@@ -96,16 +96,24 @@ fn how(sessions: &[SessionSnapshot], drained: (u64, f64), fed: (u64, f64)) -> St
     let backlog: u64 = sessions.iter().map(|session| session.backlog).sum();
     let on_disk: u64 = sessions.iter().map(|session| session.on_disk).sum();
     let lead = sessions.iter().map(|session| session.lead_ms).max().unwrap_or_default();
-    let lead = if lead >= 1000 { format!("  lead {} s", lead / 1000) } else { String::new() };
-    let speed =
-        |(bytes, speed): (u64, f64)| format!("{} at {}/s", HumanBytes(bytes), HumanBytes(speed as u64));
-    format!(
-        "  server {}  ▸  backlog {} ({} on disk)  ▸  client {}{lead}",
-        speed(drained),
-        HumanBytes(backlog),
-        HumanBytes(on_disk),
-        speed(fed),
-    )
+    let lead = if lead >= 1000 { format!("   lead {} s", lead / 1000) } else { String::new() };
+    let [backlog, on_disk] = [backlog, on_disk].map(short);
+    let speed = |(bytes, speed): (u64, f64)| format!("{}, {}/s", short(bytes), short(speed as u64));
+    let (drained, fed) = (speed(drained), speed(fed));
+    format!("  server {drained}  ▸  backlog {backlog}, {on_disk} on disk  ▸  client {fed}{lead}")
+}
+
+/// A size in three digits or so: `9.6 MiB`, `128 MiB`.
+fn short(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0 && value < 10.0);
+    format!("{value:.digits$} {}", units[unit])
 }
 
 /// Speeds of the last seconds.
@@ -141,10 +149,11 @@ mod tests {
     #[test]
     fn lines_tell_what_goes_on() {
         assert_eq!(what("mysqldump", Duration::from_secs(3723), &[]), "01:02:03 mysqldump  no session");
-        let line = how(&[], (3 << 20, 2048.0), (1 << 20, 0.0));
+        let line = how(&[], (3 << 20, 2048.0), (1 << 30, 0.0));
         assert_eq!(
             line,
-            "  server 3.00 MiB at 2.00 KiB/s  ▸  backlog 0 B (0 B on disk)  ▸  client 1.00 MiB at 0 B/s"
+            "  server 3.0 MiB, 2.0 KiB/s  ▸  backlog 0 B, 0 B on disk  ▸  client 1.0 GiB, 0 B/s"
         );
+        assert_eq!([1023, 10 << 10, 999 << 20].map(short), ["1.0 KiB", "10 KiB", "999 MiB"]);
     }
 }
