@@ -28,6 +28,7 @@ pub mod certificates;
 pub mod client;
 pub mod data;
 pub mod dns;
+pub mod docs;
 pub mod drivers;
 pub mod fault;
 pub mod handshakes;
