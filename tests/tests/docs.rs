@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -83,4 +83,45 @@ fn every_target_of_make_is_there() -> Result<()> {
 
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// The failure catalogue speaks of messages that there are.
+#[test]
+fn every_message_of_the_catalogue_is_in_the_program() -> Result<()> {
+    let catalogue = fs::read_to_string(workspace().join("docs/errors.md"))?;
+    let (_, ours) =
+        catalogue.split_once("## What a client is told").context("the part about our messages")?;
+    let program = sources(&workspace().join("proxy/src"))?;
+    // A string that goes on in the next line of the source is one.
+    let program: String = program.lines().map(|line| line.trim().trim_end_matches('\\')).collect();
+    let mut messages = 0;
+    for line in ours.lines().filter(|line| line.starts_with("| `")) {
+        let cell = line.split('|').nth(1).unwrap_or_default();
+        for message in cell.split('`').skip(1).step_by(2) {
+            messages += 1;
+            let message = message.strip_prefix("spillway: ").unwrap_or(message);
+            for part in message
+                .split('…')
+                .map(|part| part.trim_matches([' ', ':', ',', '\'']))
+                .filter(|part| part.len() > 2)
+            {
+                ensure!(program.contains(part), "`{part}` of `{message}` is no message of the program");
+            }
+        }
+    }
+    ensure!(messages > 30, "{messages} messages");
+    Ok(())
+}
+
+fn sources(dir: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            text.push_str(&sources(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path)?);
+        }
+    }
+    Ok(text)
 }
