@@ -1,8 +1,8 @@
 //! Spillway: a MySQL/MariaDB proxy that lets a dump survive slow sinks.
 //!
 //! ```text
-//! main ─► config ─► serve ─► listener ─► session ─┬─► backend (reaching the server)
-//!              └──► run  ──┘                       └─► spool (memory, disk, budgets)
+//! main ─► cli ─► config ─► serve ─► listener ─► session ─┬─► backend (reaching the server)
+//!                     └──► run  ──┘                       └─► spool (memory, disk, budgets)
 //! ```
 //!
 //! Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
@@ -11,6 +11,7 @@
 
 mod backend;
 mod busy_poll;
+pub mod cli;
 mod client_address;
 mod compressed;
 pub mod config;

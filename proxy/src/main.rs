@@ -1,21 +1,17 @@
-//! The program `spillway`: reads the command line and hands over.
+//! The program `spillway`: has the command line read, and hands over.
 
-use std::ffi::OsString;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use spillway::cli::{Cli, Command, RunArgs, VerifyArgs};
 use spillway::config::{AuthMode, Settings};
 use spillway::journal::Ledger;
 use spillway::lanes;
 use spillway::listener::Listener;
 use spillway::run::{
-    BlockedSignals, LogTarget, Plan, ReportFile, RunOptions, Screen, SocketDir, open_stderr, run_client,
+    BlockedSignals, LogTarget, Plan, ReportFile, Screen, SocketDir, open_stderr, run_client,
 };
 use spillway::serve::serve;
 use spillway::verify::{VerifyError, read_report};
@@ -23,110 +19,13 @@ use spillway::verify::{VerifyError, read_report};
 mod exit;
 mod log;
 
-/// A MySQL/MariaDB proxy for backups: lets an unmodified dump client and an unmodified server survive slow sinks.
-#[derive(Parser)]
-#[command(version, max_term_width = 100, arg_required_else_help = true)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run a proxy until a signal ends it
-    Serve(Box<Settings>),
-    /// Run a dump command through a private proxy, and exit with its status
-    Run(Box<RunArgs>),
-    /// Compare the tables of another server with those in a report of run: the restored copy, a replica
-    Verify(Box<VerifyArgs>),
-}
-
-#[derive(Args)]
-struct VerifyArgs {
-    /// The report, as run --report has written it
-    #[arg(value_name = "REPORT")]
-    report: PathBuf,
-
-    /// Tell only of tables that are not the same
-    #[arg(long, short)]
-    quiet: bool,
-
-    #[command(flatten)]
-    settings: Settings,
-}
-
-#[derive(Args)]
-struct RunArgs {
-    #[command(flatten)]
-    settings: Settings,
-
-    #[command(flatten, next_help_heading = "Options of run alone")]
-    options: RunOptions,
-
-    /// The command and its arguments: mysqldump, mariadb-dump, mydumper, mysql, mysqlbinlog …; the server is taken from
-    /// its own options and option files unless --upstream is given
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true, value_name = "COMMAND")]
-    command: Vec<OsString>,
-}
-
-/// Settings that have no meaning for the private proxy of `run`.
-const SERVE_ONLY: [&str; 10] = [
-    "listen",
-    "shutdown_grace",
-    "allow_socket_upstream",
-    "proxy_protocol_networks",
-    "tls",
-    "tls_cert",
-    "tls_key",
-    "tls_self_signed",
-    "tls_client_ca",
-    "tls_client_cert",
-];
-
-/// Settings of a dump's way through Spillway.
-const DUMP_ONLY: [&str; 8] = [
-    "spool_max",
-    "spool_min_free",
-    "spool_compress",
-    "memory_per_session",
-    "memory",
-    "busy_poll",
-    "keepalive",
-    "keepalive_for",
-];
-
 const NO_RUNTIME: &str = "cannot start the runtime";
-
-fn parse() -> Result<Cli, clap::Error> {
-    let hide = |arg: clap::Arg| arg.hide(true);
-    let without =
-        |command: clap::Command, ids: &[&str]| ids.iter().fold(command, |it, id| it.mut_arg(id, hide));
-    let command = Cli::command()
-        .mut_subcommand("run", |run| without(run, &SERVE_ONLY))
-        .mut_subcommand("verify", |verify| without(without(verify, &SERVE_ONLY), &DUMP_ONLY));
-    let matches = command.try_get_matches()?;
-    let given = |matches: &clap::ArgMatches, ids: &[&'static str]| {
-        ids.iter().copied().find(|id| matches.value_source(id) == Some(ValueSource::CommandLine))
-    };
-    let (id, why) = match matches.subcommand() {
-        Some(("run", run)) => (given(run, &SERVE_ONLY), "run, whose proxy is private"),
-        Some(("verify", verify)) => {
-            (given(verify, &SERVE_ONLY).or_else(|| given(verify, &DUMP_ONLY)), "verify, which serves nobody")
-        }
-        _ => (None, ""),
-    };
-    if let Some(id) = id {
-        let message = format!("--{} has no meaning for {why}", id.replace('_', "-"));
-        return Err(clap::Error::raw(ErrorKind::ArgumentConflict, message));
-    }
-    Cli::from_arg_matches(&matches)
-}
 
 fn main() -> ExitCode {
     // Where stderr is the dump's file, nothing may be written there, not even why nothing was started.
     let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
     let log = if is_run { LogTarget::detect() } else { LogTarget::stderr() };
-    let cli = match parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error, &log),
     };
