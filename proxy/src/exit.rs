@@ -6,6 +6,7 @@ use spillway::config::ConfigError;
 use spillway::listener::ListenError;
 use spillway::run::{LogTarget, Outcome, Plan, RunError, RunOptions, SummaryMode};
 use spillway::session::Proxy;
+use spillway::socket_activation::ActivationError;
 use spillway::verify::VerifyError;
 
 /// The command line cannot be used.
@@ -47,8 +48,10 @@ pub(crate) fn failed(error: &anyhow::Error, log: &LogTarget) -> ExitCode {
             _ => CONFIG,
         });
     }
-    let config =
-        error.is::<ConfigError>() || error.is::<ListenError>() || error.is::<crate::log::LevelError>();
+    let config = error.is::<ConfigError>()
+        || error.is::<ListenError>()
+        || error.is::<ActivationError>()
+        || error.is::<crate::log::LevelError>();
     ExitCode::from(if config { CONFIG } else { INTERNAL })
 }
 

@@ -16,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::lanes::Lanes;
 use crate::proxy_protocol::{self, HeaderError, Network};
 use crate::session::Proxy;
+use crate::socket_activation::PassedSocket;
 use crate::stream::Stream;
 
 /// How long accepting stops when it fails, for want of file descriptors as a rule: until some sessions have ended.
@@ -29,7 +30,7 @@ pub struct ListenError {
     source: io::Error,
 }
 
-/// A bound listening socket. A Unix socket's file is removed on drop.
+/// A bound listening socket. A Unix socket's file is removed on drop, if Spillway made it.
 #[derive(Debug)]
 pub struct Listener {
     socket: Socket,
@@ -42,7 +43,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] SocketFile),
+    Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] Option<SocketFile>),
 }
 
 #[derive(Debug)]
@@ -74,11 +75,25 @@ impl Listener {
                 remove_stale(path).await.map_err(failed)?;
                 let listener = UnixListener::bind(path).map_err(failed)?;
                 Ok(Self {
-                    socket: Socket::Unix(listener, SocketFile(path.clone())),
+                    socket: Socket::Unix(listener, Some(SocketFile(path.clone()))),
                     address: address.clone(),
                     headers_from: Arc::default(),
                 })
             }
+        }
+    }
+
+    /// One that the service manager has bound; a Unix socket's file stays.
+    pub(crate) fn passed(socket: PassedSocket, address: Endpoint) -> Result<Self, ListenError> {
+        let socket = match socket {
+            PassedSocket::Tcp(listener) => TcpListener::from_std(listener).map(Socket::Tcp),
+            PassedSocket::Unix(listener) => {
+                UnixListener::from_std(listener).map(|listener| Socket::Unix(listener, None))
+            }
+        };
+        match socket {
+            Ok(socket) => Ok(Self { socket, address, headers_from: Arc::default() }),
+            Err(source) => Err(ListenError { address, source }),
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use spillway::cli::{Cli, Command, RunArgs, VerifyArgs};
 use spillway::config::{AuthMode, Settings};
+use spillway::endpoint::Endpoint;
 use spillway::journal::Ledger;
 use spillway::lanes;
 use spillway::listener::Listener;
@@ -14,6 +15,7 @@ use spillway::run::{
     BlockedSignals, LogTarget, Plan, ReportFile, Screen, SocketDir, open_stderr, run_client,
 };
 use spillway::serve::serve;
+use spillway::socket_activation::PassedSockets;
 use spillway::verify::{VerifyError, read_report};
 
 mod exit;
@@ -38,7 +40,11 @@ fn main() -> ExitCode {
 }
 
 fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
-    let settings = settings.with_file()?;
+    let passed = PassedSockets::take()?;
+    let mut settings = settings.with_file()?;
+    if !passed.is_empty() {
+        settings.listen.get_or_insert_with(|| passed.addresses());
+    }
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     log::init(settings.log_level.as_deref().unwrap_or("info"), ansi, std::io::stderr)?;
     let listen = settings.listen_addresses()?;
@@ -46,11 +52,10 @@ fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
     let networks = settings.proxy_protocol_networks();
     raise_open_files();
     lanes::block_on(async {
-        let mut listeners = Vec::new();
-        for address in &listen {
-            listeners.push(Listener::bind(address).await?.with_proxy_headers(Arc::clone(&networks)));
-        }
-        serve(proxy, listeners, settings.shutdown_grace()).await.context("cannot start serving")?;
+        let listeners = listeners(passed, &listen).await?;
+        let listeners =
+            listeners.into_iter().map(|listener| listener.with_proxy_headers(Arc::clone(&networks)));
+        serve(proxy, listeners.collect(), settings.shutdown_grace()).await.context("cannot start serving")?;
         Ok(ExitCode::SUCCESS)
     })
     .context(NO_RUNTIME)?
@@ -91,6 +96,18 @@ fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
 /// A line on stdout, which nobody may be reading any more.
 fn tell(line: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The sockets that were passed, or sockets bound to these addresses.
+async fn listeners(passed: PassedSockets, listen: &[Endpoint]) -> anyhow::Result<Vec<Listener>> {
+    if !passed.is_empty() {
+        return Ok(passed.into_listeners(listen)?);
+    }
+    let mut listeners = Vec::new();
+    for address in listen {
+        listeners.push(Listener::bind(address).await?);
+    }
+    Ok(listeners)
 }
 
 fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {

@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::lanes::Lanes;
 use crate::listener::Listener;
+use crate::service::Notifier;
 use crate::session::Proxy;
 
 /// Serves until a signal ends it. Returns how many responses ended with an error of Spillway's own.
@@ -40,8 +41,15 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Vec<Listener>, grace: Duration)
         ));
     }
     acceptors.close();
+    let notifier = Arc::new(Notifier::from_env());
+    notifier.ready().await;
+    let telling = {
+        let (notifier, lanes) = (Arc::clone(&notifier), Arc::clone(&lanes));
+        tokio::spawn(async move { notifier.keep_telling(|| lanes.running()).await })
+    };
 
-    let name = signals.next_reloading(&proxy).await;
+    let name = signals.next_reloading(&proxy, &notifier).await;
+    notifier.stopping().await;
     stop_accepting.cancel();
     acceptors.wait().await;
     info!(
@@ -57,6 +65,8 @@ pub async fn serve(proxy: Arc<Proxy>, listeners: Vec<Listener>, grace: Duration)
     }
     stop_sessions.cancel();
     lanes.wait().await;
+    telling.abort();
+    let _ = telling.await; // It is cancelled, as it never ends by itself.
     info!("stopped");
     Ok(proxy.told_errors())
 }
@@ -76,7 +86,7 @@ impl Signals {
     }
 
     /// The next signal that ends something. At SIGHUP certificates and keys are read again meanwhile.
-    async fn next_reloading(&mut self, proxy: &Arc<Proxy>) -> &'static str {
+    async fn next_reloading(&mut self, proxy: &Arc<Proxy>, notifier: &Arc<Notifier>) -> &'static str {
         // One at a time, and beside the signals: a dead file system must not keep anybody from ending the process.
         let mut reloading = None;
         loop {
@@ -90,14 +100,17 @@ impl Signals {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv(), if is_idle => reloading = Some(Box::pin(reload(Arc::clone(proxy)))),
+                _ = self.hangup.recv(), if is_idle => {
+                    reloading = Some(Box::pin(reload(Arc::clone(proxy), Arc::clone(notifier))));
+                }
                 () = reloaded => reloading = None,
             }
         }
     }
 }
 
-async fn reload(proxy: Arc<Proxy>) {
+async fn reload(proxy: Arc<Proxy>, notifier: Arc<Notifier>) {
+    notifier.reloading().await;
     match spawn_blocking(move || proxy.reload_tls()).await {
         Ok(Ok(())) => info!("SIGHUP: certificates and keys were read again, for the connections to come"),
         Ok(Err(error)) => {
@@ -105,6 +118,7 @@ async fn reload(proxy: Arc<Proxy>) {
         }
         Err(error) => error!(%error, "SIGHUP: reading certificates and keys failed"),
     }
+    notifier.ready().await;
 }
 
 /// Tells scripts where a listener is. A closed stdout is no reason not to serve.

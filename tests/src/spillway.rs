@@ -33,7 +33,7 @@ pub enum SpoolOn {
 #[derive(Debug)]
 pub struct Builder {
     upstream: String,
-    listen: String,
+    listen: Option<String>,
     spool: SpoolOn,
     wrapper: Vec<OsString>,
     options: Vec<String>,
@@ -48,7 +48,13 @@ impl Builder {
 
     /// Listens there and not on a free port of 127.0.0.1.
     pub fn listen(mut self, listen: &str) -> Self {
-        listen.clone_into(&mut self.listen);
+        self.listen = Some(listen.to_owned());
+        self
+    }
+
+    /// Says nothing of where to listen: the wrapper passes sockets.
+    pub fn listen_where_told(mut self) -> Self {
+        self.listen = None;
         self
     }
 
@@ -99,8 +105,11 @@ impl Builder {
             SpoolOn::Ramfs => prefix.extend(mounted("ramfs", "mode=700", spool)),
         }
         let mut command = client::wrapped(&prefix, spillway_bin());
-        command.args(["serve", "--upstream", &self.upstream, "--listen", &self.listen, "--spool-dir"]);
-        command.arg(spool).args(["--spool-min-free", "0"]).args(&self.options);
+        command.args(["serve", "--upstream", &self.upstream, "--spool-dir"]).arg(spool);
+        if let Some(listen) = &self.listen {
+            command.args(["--listen", listen]);
+        }
+        command.args(["--spool-min-free", "0"]).args(&self.options);
         command
     }
 }
@@ -121,7 +130,7 @@ impl Spillway {
     pub fn to(upstream: &(impl ToString + ?Sized)) -> Builder {
         Builder {
             upstream: upstream.to_string(),
-            listen: "127.0.0.1:0".to_owned(),
+            listen: Some("127.0.0.1:0".to_owned()),
             spool: SpoolOn::Disk,
             wrapper: Vec::new(),
             options: Vec::new(),
