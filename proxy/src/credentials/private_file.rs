@@ -29,12 +29,19 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialsError> 
 
 /// Refuses a file that is another user's, or open to others.
 pub(crate) fn check(path: &Path, metadata: &Metadata) -> Result<(), CredentialsError> {
+    check_passed(path, metadata, std::env::var_os("CREDENTIALS_DIRECTORY").as_deref().map(Path::new))
+}
+
+/// A credential that systemd passes (`LoadCredential=`, in the directory `passed`) may be root's, with an ACL that lets
+/// this service alone read it. The ACL's mask shows as the group's permissions then.
+fn check_passed(path: &Path, metadata: &Metadata, passed: Option<&Path>) -> Result<(), CredentialsError> {
+    let by_others = if passed.is_some() && path.parent() == passed { 0o037 } else { 0o077 };
     let (owner, own) = (metadata.uid(), geteuid().as_raw());
     if owner != 0 && owner != own {
         return Err(CredentialsError::Foreign { path: path.to_owned(), owner, own });
     }
     let mode = metadata.mode() & 0o7777;
-    if mode & 0o077 != 0 {
+    if mode & by_others != 0 {
         return Err(CredentialsError::Exposed { path: path.to_owned(), mode });
     }
     Ok(())
@@ -48,3 +55,26 @@ fn read_all(file: File) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
 }
 
 const MOST: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_group_may_read_only_what_systemd_passes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("account");
+        fs::write(&path, "").unwrap();
+        let is_fine = |mode, passed| {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            check_passed(&path, &fs::metadata(&path).unwrap(), passed).is_ok()
+        };
+        let here = Some(dir.path());
+        assert!(is_fine(0o400, None) && is_fine(0o400, here));
+        assert!(is_fine(0o440, here) && !is_fine(0o440, None) && !is_fine(0o440, Some(Path::new("/run"))));
+        assert!(!is_fine(0o460, here) && !is_fine(0o444, here));
+    }
+}
