@@ -15,18 +15,35 @@ pub(crate) const SESSION_FLOOR: u64 = 128 * 1024;
 /// The part of [`SESSION_FLOOR`] that blocks may take.
 const BLOCK_FLOOR: u64 = SESSION_FLOOR / 2;
 
-/// The memory of all sessions together (`--memory`), in bytes.
+/// The memory of all sessions together (`--memory`), in bytes, and what each may have of it.
 #[derive(Debug)]
 pub struct MemoryBudget {
-    limit: u64,
+    pool: Arc<Pool>,
     per_session: u64,
+}
+
+#[derive(Debug)]
+struct Pool {
+    limit: AtomicU64,
     used: AtomicU64,
 }
 
 impl MemoryBudget {
     /// `limit` bytes in all, `per_session` bytes (`--memory-per-session`) for each session at most.
     pub fn new(limit: u64, per_session: u64) -> Arc<Self> {
-        Arc::new(Self { limit, per_session, used: AtomicU64::new(0) })
+        let pool = Pool { limit: AtomicU64::new(limit), used: AtomicU64::new(0) };
+        Arc::new(Self { pool: Arc::new(pool), per_session })
+    }
+
+    /// The same memory, of which other sessions may have this much each.
+    #[must_use]
+    pub fn with_per_session(&self, per_session: u64) -> Arc<Self> {
+        Arc::new(Self { pool: Arc::clone(&self.pool), per_session })
+    }
+
+    /// Changes what there is in all. Where more is in use, nothing is given until enough has come back.
+    pub fn set_limit(&self, limit: u64) {
+        self.pool.limit.store(limit, Ordering::Relaxed);
     }
 
     /// A share for a new session, or none if not even the least that a session needs is left.
@@ -36,17 +53,23 @@ impl MemoryBudget {
 
     /// Bytes in use by all sessions, what is reserved for them included.
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.pool.used.load(Ordering::Relaxed)
+    }
+
+    fn limit(&self) -> u64 {
+        self.pool.limit.load(Ordering::Relaxed)
     }
 
     /// What blocks may take. An eighth is kept back for newcomers' floors.
     fn free(&self) -> u64 {
-        (self.limit - self.limit / 8).saturating_sub(self.used())
+        let limit = self.limit();
+        (limit - limit / 8).saturating_sub(self.used())
     }
 
     fn take(&self, len: u64) -> bool {
-        let grow = |used: u64| used.checked_add(len).filter(|&used| used <= self.limit);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
+        let limit = self.limit();
+        let grow = |used: u64| used.checked_add(len).filter(|&used| used <= limit);
+        self.pool.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
     }
 }
 
@@ -86,14 +109,14 @@ impl MemoryShare {
     /// Takes `len` bytes whether the session may or not: for the one block without which it could not go on.
     pub(crate) fn force_grow(&mut self, len: u64) {
         let more = Self::charged(self.blocks + len) - Self::charged(self.blocks);
-        self.budget.used.fetch_add(more, Ordering::Relaxed);
+        self.budget.pool.used.fetch_add(more, Ordering::Relaxed);
         self.blocks += len;
     }
 
     /// Gives `len` bytes back.
     pub(crate) fn shrink(&mut self, len: u64) {
         let less = Self::charged(self.blocks) - Self::charged(self.blocks - len);
-        self.budget.used.fetch_sub(less, Ordering::Relaxed);
+        self.budget.pool.used.fetch_sub(less, Ordering::Relaxed);
         self.blocks -= len;
     }
 
@@ -105,23 +128,44 @@ impl MemoryShare {
 
 impl Drop for MemoryShare {
     fn drop(&mut self) {
-        self.budget.used.fetch_sub(SESSION_FLOOR + Self::charged(self.blocks), Ordering::Relaxed);
+        self.budget.pool.used.fetch_sub(SESSION_FLOOR + Self::charged(self.blocks), Ordering::Relaxed);
     }
 }
 
-/// The disk space of all sessions together, and where it is.
+/// The disk space of all sessions together, or of those of a route within that, and where it is.
 #[derive(Debug)]
 pub struct DiskBudget {
     dir: PathBuf,
-    max: u64,
-    min_free: u64,
+    max: AtomicU64,
+    min_free: AtomicU64,
     used: AtomicU64,
+    /// What this is a share of.
+    whole: Option<Arc<Self>>,
 }
 
 impl DiskBudget {
     /// At most `max` bytes (`--spool-max`) in `dir`, as long as `min_free` bytes (`--spool-min-free`) stay free there.
     pub fn new(dir: PathBuf, max: u64, min_free: u64) -> Arc<Self> {
-        Arc::new(Self { dir, max, min_free, used: AtomicU64::new(0) })
+        let (max, min_free) = (AtomicU64::new(max), AtomicU64::new(min_free));
+        Arc::new(Self { dir, max, min_free, used: AtomicU64::new(0), whole: None })
+    }
+
+    /// At most `max` bytes of what `whole` has.
+    pub fn share_of(whole: &Arc<Self>, max: u64) -> Arc<Self> {
+        let (dir, whole) = (whole.dir.clone(), Some(Arc::clone(whole)));
+        Arc::new(Self {
+            dir,
+            max: AtomicU64::new(max),
+            min_free: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            whole,
+        })
+    }
+
+    /// Changes the limits. Where more is in use, nothing is given until enough has come back.
+    pub fn set_limits(&self, max: u64, min_free: u64) {
+        self.max.store(max, Ordering::Relaxed);
+        self.min_free.store(min_free, Ordering::Relaxed);
     }
 
     /// The spool directory.
@@ -134,19 +178,35 @@ impl DiskBudget {
         self.used.load(Ordering::Relaxed)
     }
 
+    fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+
     /// Whether `len` more bytes are within `--spool-max`.
     pub(crate) fn has_room(&self, len: u64) -> bool {
-        self.used().saturating_add(len) <= self.max
+        let within = self.used().saturating_add(len) <= self.max();
+        within && self.whole.as_ref().is_none_or(|whole| whole.has_room(len))
     }
 
     /// Takes `len` bytes of `--spool-max`, if they are left.
     pub(crate) fn try_take(&self, len: u64) -> bool {
-        let grow = |used: u64| used.checked_add(len).filter(|&used| used <= self.max);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
+        let max = self.max();
+        let grow = |used: u64| used.checked_add(len).filter(|&used| used <= max);
+        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
+            return false;
+        }
+        let taken = self.whole.as_ref().is_none_or(|whole| whole.try_take(len));
+        if !taken {
+            self.used.fetch_sub(len, Ordering::Relaxed);
+        }
+        taken
     }
 
     pub(crate) fn give_back(&self, len: u64) {
         self.used.fetch_sub(len, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.give_back(len);
+        }
     }
 
     /// Asks the file system whether `len` more bytes leave `--spool-min-free` free. Blocks.
@@ -154,15 +214,19 @@ impl DiskBudget {
     /// # Errors
     /// `StorageFull` if they do not, or what `statvfs` fails with.
     pub(crate) fn check_free(&self, len: u64) -> io::Result<()> {
-        if self.min_free == 0 {
+        if let Some(whole) = &self.whole {
+            return whole.check_free(len);
+        }
+        let min_free = self.min_free.load(Ordering::Relaxed);
+        if min_free == 0 {
             return Ok(()); // The write itself tells.
         }
         let stat = statvfs(&self.dir)?;
         let available = stat.blocks_available() * stat.fragment_size();
-        if available < self.min_free.saturating_add(len) {
+        if available < min_free.saturating_add(len) {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
-                format!("{available} bytes are free and --spool-min-free is {}", self.min_free),
+                format!("{available} bytes are free and --spool-min-free is {min_free}"),
             ));
         }
         Ok(())
@@ -215,5 +279,38 @@ mod tests {
         let mut share = budget.share().unwrap();
         assert!((0..4).all(|_| share.try_grow(16 * 1024)));
         assert!(!share.try_grow(16 * 1024));
+    }
+
+    #[test]
+    fn memory_is_one_whatever_a_session_may_have_of_it() {
+        let budget = MemoryBudget::new(8 * MIB, 4 * MIB);
+        let other = budget.with_per_session(MIB);
+        let (mut large, mut small) = (budget.share().unwrap(), other.share().unwrap());
+        assert!(small.try_grow(MIB) && !small.try_grow(MIB));
+        assert!(large.try_grow(2 * MIB));
+        assert_eq!(budget.used(), other.used());
+        budget.set_limit(2 * MIB);
+        assert!(!large.try_grow(MIB) && other.share().is_none());
+        budget.set_limit(16 * MIB);
+        assert!(large.try_grow(MIB));
+        drop((large, small));
+        assert_eq!(other.used(), 0);
+    }
+
+    #[test]
+    fn a_share_of_the_disk_is_within_the_whole() {
+        let whole = DiskBudget::new(PathBuf::from("/"), 10, 0);
+        let (small, large) = (DiskBudget::share_of(&whole, 4), DiskBudget::share_of(&whole, u64::MAX));
+        assert!(small.try_take(4) && !small.has_room(1) && !small.try_take(1));
+        assert!(large.has_room(6) && !large.has_room(7) && !large.try_take(7));
+        assert!(large.try_take(6) && !large.has_room(1));
+        assert_eq!((small.used(), large.used(), whole.used()), (4, 6, 10));
+        small.give_back(4);
+        assert!(large.try_take(4));
+        large.set_limits(5, 0);
+        large.give_back(6);
+        assert!(large.try_take(1) && !large.try_take(1));
+        large.give_back(5);
+        assert_eq!((large.used(), whole.used()), (0, 0));
     }
 }
