@@ -1,5 +1,5 @@
 # What people and CI type. Every target does its own set-up.
-.PHONY: test matrix lint demo bench setup tools
+.PHONY: test matrix lint demo bench docs man setup tools
 
 CARGO ?= cargo
 
@@ -28,6 +28,15 @@ bench:
 	@scripts/setup --bench
 	$(CARGO) build --release --quiet -p spillway
 	$(CARGO) run --release --quiet -p spillway-bench --bin bench -- $(if $(QUICK),--quick) $(ARGS)
+
+# The configuration reference, from the definition of the command line. A test tells when it is out of date.
+docs:
+	$(CARGO) run --quiet -p spillway --example docs -- reference docs/configuration.md
+
+# Man pages and completions for bash, zsh and fish, into packaging/generated/.
+man:
+	$(CARGO) run --quiet -p spillway --example docs -- man packaging/generated/man
+	$(CARGO) run --quiet -p spillway --example docs -- completions packaging/generated/completions
 
 # Installs the Debian packages that are missing, or says which, and fetches servers and drivers that Debian's release
 # lacks.
