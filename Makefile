@@ -1,5 +1,5 @@
 # What people and CI type. Every target does its own set-up.
-.PHONY: test matrix lint demo bench docs man setup tools
+.PHONY: test matrix lint demo bench docs man deb setup tools
 
 CARGO ?= cargo
 
@@ -37,6 +37,11 @@ docs:
 man:
 	$(CARGO) run --quiet -p spillway --example docs -- man packaging/generated/man
 	$(CARGO) run --quiet -p spillway --example docs -- completions packaging/generated/completions
+
+# A Debian package, into target/debian/. Builds and installs cargo-deb where it is missing.
+deb: man
+	$(CARGO) deb --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deb
+	$(CARGO) deb --locked --strip -p spillway
 
 # Installs the Debian packages that are missing, or says which, and fetches servers and drivers that Debian's release
 # lacks.
