@@ -19,6 +19,7 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use spillway_protocol::{Capabilities, Compression, ERR_HEADER, Greeting};
@@ -108,7 +109,7 @@ pub(crate) struct Upstreams {
     /// What may be done with passwords on the way to them.
     pub(crate) secrecy: Secrecy,
     compression: Option<Compression>,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     /// Which of `endpoints` has let somebody in last: the first to be tried.
     preferred: AtomicUsize,
 }
@@ -122,8 +123,18 @@ impl Upstreams {
         proxy_protocol: bool,
         compression: Option<Compression>,
     ) -> Self {
-        let (resolver, preferred) = (Resolver::default(), AtomicUsize::new(0));
+        let (resolver, preferred) = (Arc::default(), AtomicUsize::new(0));
         Self { endpoints, limits, tls, secrecy, proxy_protocol, compression, resolver, preferred }
+    }
+
+    /// These in the place of those `before`, whose answers of the resolver stay known; and where the servers are the
+    /// same, it is still known which one to try first.
+    pub(crate) fn following(mut self, before: &Self) -> Self {
+        self.resolver = Arc::clone(&before.resolver);
+        if self.endpoints == before.endpoints {
+            self.preferred = before.preferred.load(Ordering::Relaxed).into();
+        }
+        self
     }
 
     /// Attempts that begin now, for a client with this address, if it has one.

@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::Settings;
+use crate::config::{Given, Settings};
 use crate::run::RunOptions;
 
 /// A MySQL/MariaDB proxy for backups: lets an unmodified dump client and an unmodified server survive slow sinks.
@@ -24,11 +24,23 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a proxy until a signal ends it
-    Serve(Box<Settings>),
+    Serve(Box<ServeArgs>),
     /// Run a dump command through a private proxy, and exit with its status
     Run(Box<RunArgs>),
     /// Compare the tables of another server with those in a report of run: the restored copy, a replica
     Verify(Box<VerifyArgs>),
+}
+
+/// The arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct ServeArgs {
+    /// Settings, and where each comes from.
+    #[command(flatten)]
+    pub given: Given,
+
+    /// Print the configuration in force as a configuration file, with where each value comes from, and start nothing
+    #[arg(long)]
+    pub print_config: bool,
 }
 
 /// The arguments of `run`.

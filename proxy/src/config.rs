@@ -1,7 +1,13 @@
 //! Settings: flag, then `SPILLWAY_…` variable, then configuration file, then default.
 
+mod defaults;
 mod error;
 mod file;
+mod given;
+mod keys;
+mod layer;
+mod print;
+mod routes;
 mod secret;
 mod settings;
 mod tls;
@@ -9,38 +15,34 @@ mod units;
 
 use std::fs::File;
 use std::io::Read;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 pub use crate::backend::limits::Limits;
-pub use error::ConfigError;
+pub use error::{ConfigError, Place};
+pub use given::Given;
+pub use routes::{Configuration, RouteSettings};
 pub use secret::Secret;
 pub use settings::{
     AuthMode, ClientCertMode, ClientTlsMode, Settings, SpoolCompress, TlsVersion, UpstreamCompression,
     UpstreamTlsMode,
 };
+pub use units::{LevelError, LogLevel};
 
 use spillway_protocol::Compression;
 
 use crate::backend::Upstreams;
+use crate::common::Common;
 use crate::credentials::{Auth, Credentials};
 use crate::drain_limit::DrainLimit;
 use crate::endpoint::Endpoint;
-use crate::journal::Ledger;
-use crate::proxy_protocol::Network;
 use crate::rsa::{MAX_PEM_LEN, PublicKey};
 use crate::secrecy::Secrecy;
-use crate::session::{Probes, Proxy, ServerProfile};
+use crate::session::{Proxy, ServerProfile};
 use crate::spool;
-use crate::spool::budget::{DiskBudget, MemoryBudget};
-use crate::spool::packing::{Algorithm, Packing};
+use crate::spool::budget::DiskBudget;
+use crate::spool::packing::Algorithm;
 use units::{Size, Span};
-
-/// The statement that keeps a server from ending a dump even where the spool is full: its own limit for a client that
-/// does not read, raised to a day.
-const DEFAULT_SESSION_INIT: &str = "SET SESSION net_write_timeout = 86400";
 
 /// The least for `--memory-per-session`: a few blocks.
 const LEAST_MEMORY_PER_SESSION: Size = Size(64 * 1024);
@@ -56,8 +58,7 @@ impl Settings {
     /// # Errors
     /// [`ConfigError::SocketUpstream`] if that would let anyone in as Spillway's own user.
     pub fn listen_addresses(&self) -> Result<Vec<Endpoint>, ConfigError> {
-        let default = || vec![Endpoint::Tcp { host: "127.0.0.1".to_owned(), port: 3307 }];
-        let listen = self.listen.clone().unwrap_or_else(default);
+        let listen = self.listen.clone().unwrap_or_else(defaults::listen);
         let over_tcp = listen.iter().find(|listen| matches!(listen, Endpoint::Tcp { .. }));
         let to_socket = self.upstream.iter().flatten().find(|upstream| matches!(upstream, Endpoint::Unix(_)));
         match (over_tcp, to_socket) {
@@ -68,14 +69,9 @@ impl Settings {
         }
     }
 
-    /// Which clients begin with a PROXY header.
-    pub fn proxy_protocol_networks(&self) -> Arc<[Network]> {
-        self.proxy_protocol_networks.clone().unwrap_or_default().into()
-    }
-
     /// How long running sessions may go on after SIGTERM.
     pub fn shutdown_grace(&self) -> Duration {
-        self.shutdown_grace.map_or(Duration::from_secs(3600), |Span(grace)| grace)
+        self.shutdown_grace.map_or(defaults::SHUTDOWN_GRACE, |Span(grace)| grace)
     }
 
     /// How long the steps towards a logged-in session may take.
@@ -161,76 +157,107 @@ impl Settings {
     /// # Errors
     /// [`ConfigError`] for the first setting that cannot be used.
     pub fn proxy(&self) -> Result<Proxy, ConfigError> {
-        let upstreams = self.upstream.clone().filter(|upstreams| !upstreams.is_empty());
-        let upstreams = upstreams.ok_or(ConfigError::NoUpstream)?;
-        let per_session = self.memory_per_session.unwrap_or(Size(16 << 20));
-        at_least("--memory-per-session", per_session, LEAST_MEMORY_PER_SESSION)?;
-        let memory = self.memory.unwrap_or(Size(256 << 20));
-        at_least("--memory", memory, LEAST_MEMORY)?;
-        for (option, limit) in
-            [("--drain-limit", self.drain_limit), ("--drain-limit-total", self.drain_limit_total)]
-        {
-            limit.map_or(Ok(()), |limit| at_least(option, limit, LEAST_DRAIN_LIMIT))?;
+        let common = self.common()?;
+        self.proxy_within(&common, Arc::clone(&common.disk), None)
+    }
+
+    /// Makes what all sessions of the process share.
+    fn common(&self) -> Result<Common, ConfigError> {
+        self.check_memory()?;
+        let dir = self.spool_dir.clone().unwrap_or_else(defaults::spool_dir);
+        spool::disk::probe(&dir).map_err(|source| ConfigError::SpoolDir { path: dir.clone(), source })?;
+        if let Some(limit) = self.drain_limit_total {
+            at_least("--drain-limit-total", limit, LEAST_DRAIN_LIMIT)?;
         }
-        let limits = self.limits()?;
-        let auth = self.auth()?;
-        let keepalive = self.keepalive.map_or(Duration::from_secs(10), |Span(interval)| interval);
+        let disk = DiskBudget::new(dir, self.disk_limit(), self.disk_reserve());
+        let drain_limit_total = self.drain_limit_total.map(|Size(rate)| Arc::new(DrainLimit::new(rate)));
+        Ok(Common::new(self.memory_limit(), disk, drain_limit_total))
+    }
+
+    /// Makes what the sessions of a route share. What is known of the servers by those `before` stays known.
+    fn proxy_within(
+        &self,
+        common: &Common,
+        disk: Arc<DiskBudget>,
+        before: Option<&Proxy>,
+    ) -> Result<Proxy, ConfigError> {
+        let upstreams = self.upstreams()?;
+        let upstreams = match before {
+            Some(before) => upstreams.following(&before.upstreams),
+            None => upstreams,
+        };
+        let per_session = self.memory_per_session.unwrap_or(defaults::MEMORY_PER_SESSION);
+        at_least("--memory-per-session", per_session, LEAST_MEMORY_PER_SESSION)?;
+        if let Some(limit) = self.drain_limit {
+            at_least("--drain-limit", limit, LEAST_DRAIN_LIMIT)?;
+        }
+        let keepalive = self.keepalive.map_or(defaults::KEEPALIVE, |Span(interval)| interval);
         if keepalive.is_zero() {
             return Err(ConfigError::NoTime { option: "--keepalive" });
         }
-        let dir = self.spool_dir.clone().unwrap_or_else(|| PathBuf::from("/var/tmp"));
-        spool::disk::probe(&dir).map_err(|source| ConfigError::SpoolDir { path: dir.clone(), source })?;
-        let max = self.spool_max.map_or(u64::MAX, |Size(max)| max);
-        let min_free = self.spool_min_free.map_or(1 << 30, |Size(min_free)| min_free);
-        let session_init = self.session_init.clone().unwrap_or_else(|| vec![DEFAULT_SESSION_INIT.to_owned()]);
-        let proxy_protocol = self.upstream_proxy_protocol.unwrap_or(false);
-        let compression = match self.upstream_compression {
-            None | Some(UpstreamCompression::Off) => None,
-            Some(UpstreamCompression::Zlib) => Some(Compression::Zlib),
-            Some(UpstreamCompression::Zstd) => Some(Compression::ZSTD),
-        };
+        let session_init = self.session_init.clone().unwrap_or_else(defaults::session_init);
         let packing = match self.spool_compress {
             None | Some(SpoolCompress::Off) => None,
             Some(SpoolCompress::Lz4) => Some(Algorithm::Lz4),
             Some(SpoolCompress::Zstd) => Some(Algorithm::Zstd),
         };
         Ok(Proxy {
-            upstreams: Arc::new(Upstreams::new(
-                upstreams,
-                limits,
-                self.upstream_tls()?,
-                self.secrecy()?,
-                proxy_protocol,
-                compression,
-            )),
-            auth,
-            client_tls: self.client_tls()?,
+            upstreams: Arc::new(upstreams),
+            auth: self.auth()?,
+            client_tls: self.client_tls(common)?,
             profile: ServerProfile::default(),
-            connection_ids: Arc::default(),
-            probes: Probes::default(),
-            memory: MemoryBudget::new(memory.0, per_session.0),
-            disk: DiskBudget::new(dir, max, min_free),
-            packing: Packing::new(packing),
+            connection_ids: Arc::clone(&common.connection_ids),
+            probes: Arc::clone(&common.probes),
+            memory: common.memory.with_per_session(per_session.0),
+            disk,
+            packing: common.packing(packing),
             session_init: session_init.into_iter().filter(|sql| !sql.trim().is_empty()).collect(),
-            busy_poll: self.busy_poll.map_or_else(default_busy_poll, |Span(time)| time),
+            busy_poll: self.busy_poll.map_or_else(defaults::busy_poll, |Span(time)| time),
             keepalive,
-            keepalive_for: self.keepalive_for.map_or(Duration::from_secs(12 * 3600), |Span(time)| time),
+            keepalive_for: self.keepalive_for.map_or(defaults::KEEPALIVE_FOR, |Span(time)| time),
             allow_socket_upstream: self.allow_socket_upstream.unwrap_or(false),
-            told_errors: AtomicU64::new(0),
+            told_errors: Arc::clone(&common.told_errors),
             drain_limit: self.drain_limit.map(|Size(rate)| rate),
-            drain_limit_total: self.drain_limit_total.map(|Size(rate)| Arc::new(DrainLimit::new(rate))),
-            sessions: Arc::default(),
-            ledger: Arc::new(Ledger::of_sessions()),
+            drain_limit_total: common.drain_limit_total.clone(),
+            sessions: Arc::clone(&common.sessions),
+            ledger: Arc::clone(&common.ledger),
             route: None,
         })
     }
-}
 
-/// With a single core nobody could bring the packet that is waited for.
-fn default_busy_poll() -> Duration {
-    match std::thread::available_parallelism() {
-        Ok(cores) if cores.get() > 1 => Duration::from_micros(200),
-        _ => Duration::ZERO,
+    fn upstreams(&self) -> Result<Upstreams, ConfigError> {
+        let endpoints = self.upstream.clone().filter(|upstreams| !upstreams.is_empty());
+        let compression = match self.upstream_compression {
+            None | Some(UpstreamCompression::Off) => None,
+            Some(UpstreamCompression::Zlib) => Some(Compression::Zlib),
+            Some(UpstreamCompression::Zstd) => Some(Compression::ZSTD),
+        };
+        Ok(Upstreams::new(
+            endpoints.ok_or(ConfigError::NoUpstream)?,
+            self.limits()?,
+            self.upstream_tls()?,
+            self.secrecy()?,
+            self.upstream_proxy_protocol.unwrap_or(false),
+            compression,
+        ))
+    }
+
+    fn check_memory(&self) -> Result<(), ConfigError> {
+        at_least("--memory", self.memory.unwrap_or(defaults::MEMORY), LEAST_MEMORY)
+    }
+
+    fn memory_limit(&self) -> u64 {
+        self.memory.unwrap_or(defaults::MEMORY).0
+    }
+
+    /// `--spool-max`
+    fn disk_limit(&self) -> u64 {
+        self.spool_max.map_or(u64::MAX, |Size(max)| max)
+    }
+
+    /// `--spool-min-free`
+    fn disk_reserve(&self) -> u64 {
+        self.spool_min_free.unwrap_or(defaults::SPOOL_MIN_FREE).0
     }
 }
 

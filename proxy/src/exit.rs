@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use spillway::config::ConfigError;
-use spillway::listener::ListenError;
+use spillway::config::{ConfigError, LevelError};
 use spillway::run::{LogTarget, Outcome, Plan, RunError, RunOptions, SummaryMode};
 use spillway::session::Proxy;
 use spillway::socket_activation::ActivationError;
@@ -48,10 +47,7 @@ pub(crate) fn failed(error: &anyhow::Error, log: &LogTarget) -> ExitCode {
             _ => CONFIG,
         });
     }
-    let config = error.is::<ConfigError>()
-        || error.is::<ListenError>()
-        || error.is::<ActivationError>()
-        || error.is::<crate::log::LevelError>();
+    let config = error.is::<ConfigError>() || error.is::<ActivationError>() || error.is::<LevelError>();
     ExitCode::from(if config { CONFIG } else { INTERNAL })
 }
 

@@ -1,8 +1,8 @@
 //! Spillway: a MySQL/MariaDB proxy that lets a dump survive slow sinks.
 //!
 //! ```text
-//! main ─► cli ─► config ─► serve ─► listener ─► session ─┬─► backend (reaching the server)
-//!                     └──► run  ──┘                       └─► spool (memory, disk, budgets)
+//! main ─► cli ─► config ─► serve ─► routes ─► listener ─► session ─┬─► backend (reaching the server)
+//!                     └──► run  ────────────┘                       └─► spool (memory, disk, budgets)
 //! ```
 //!
 //! Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
@@ -13,10 +13,12 @@ mod backend;
 mod busy_poll;
 pub mod cli;
 mod client_address;
+pub mod common;
 mod compressed;
 pub mod config;
 mod connection_ids;
 pub mod credentials;
+mod current;
 pub mod drain_limit;
 pub mod endpoint;
 pub mod journal;
@@ -26,6 +28,7 @@ mod packet_stream;
 mod printable;
 pub mod proxy_protocol;
 pub mod report;
+pub mod routes;
 mod rsa;
 pub mod run;
 mod secrecy;

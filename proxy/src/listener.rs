@@ -1,6 +1,6 @@
 //! Listening sockets, and the loop that accepts clients.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use crate::client_address::ClientAddress;
+use crate::current::Current;
 use crate::endpoint::Endpoint;
 use crate::lanes::Lanes;
 use crate::proxy_protocol::{self, HeaderError, Network};
@@ -36,8 +37,23 @@ pub struct Listener {
     socket: Socket,
     /// Where it listens; the port is the one that was chosen.
     pub address: Endpoint,
+}
+
+/// What a listener's clients get.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// The name of the route, if there are routes.
+    pub(crate) route: Option<String>,
+    pub(crate) proxy: Arc<Proxy>,
     /// Clients that begin with a PROXY header.
-    headers_from: Arc<[Network]>,
+    pub(crate) headers_from: Vec<Network>,
+}
+
+impl Terms {
+    /// The same for all, for ever.
+    pub(crate) fn only(proxy: Arc<Proxy>) -> Arc<Current<Self>> {
+        Arc::new(Current::new(Self { route: None, proxy, headers_from: Vec::new() }))
+    }
 }
 
 #[derive(Debug)]
@@ -69,7 +85,7 @@ impl Listener {
                 let listener = bind_tcp(host, *port).await.map_err(failed)?;
                 let local = listener.local_addr().map_err(failed)?;
                 let address = Endpoint::Tcp { host: local.ip().to_string(), port: local.port() };
-                Ok(Self { socket: Socket::Tcp(listener), address, headers_from: Arc::default() })
+                Ok(Self { socket: Socket::Tcp(listener), address })
             }
             Endpoint::Unix(path) => {
                 remove_stale(path).await.map_err(failed)?;
@@ -77,7 +93,6 @@ impl Listener {
                 Ok(Self {
                     socket: Socket::Unix(listener, Some(SocketFile(path.clone()))),
                     address: address.clone(),
-                    headers_from: Arc::default(),
                 })
             }
         }
@@ -92,21 +107,23 @@ impl Listener {
             }
         };
         match socket {
-            Ok(socket) => Ok(Self { socket, address, headers_from: Arc::default() }),
+            Ok(socket) => Ok(Self { socket, address }),
             Err(source) => Err(ListenError { address, source }),
         }
     }
 
-    /// Has clients of these networks begin with a PROXY header.
-    #[must_use]
-    pub fn with_proxy_headers(self, from: Arc<[Network]>) -> Self {
-        Self { headers_from: from, ..self }
+    /// Tells scripts where it is. A closed stdout is no reason not to serve.
+    pub(crate) fn announce(&self, route: Option<&str>) {
+        let route = route.map(|route| format!(" (route {route})")).unwrap_or_default();
+        let mut stdout = io::stdout().lock();
+        let _ = writeln!(stdout, "listening on {}{route}", self.address).and_then(|()| stdout.flush());
     }
 
-    /// Accepts clients until `stop_accepting`, each a session on `lanes`; `stop_sessions` ends those at once.
-    pub async fn accept(
+    /// Accepts clients until `stop_accepting`, each a session on `lanes` by the `terms` of that moment; `stop_sessions`
+    /// ends those at once.
+    pub(crate) async fn accept(
         self,
-        proxy: Arc<Proxy>,
+        terms: Arc<Current<Terms>>,
         lanes: Arc<Lanes>,
         stop_accepting: CancellationToken,
         stop_sessions: CancellationToken,
@@ -119,9 +136,7 @@ impl Listener {
             };
             match accepted {
                 Ok((client, from)) => {
-                    let has_header = self.headers_from.iter().any(|network| network.has(from.ip()));
-                    let (proxy, stop) = (Arc::clone(&proxy), stop_sessions.clone());
-                    lanes.spawn(serve_client(proxy, client, from, has_header, stop));
+                    lanes.spawn(serve_client(terms.get(), client, from, stop_sessions.clone()));
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept a client; trying again");
@@ -164,13 +179,8 @@ impl Accepted {
 }
 
 /// Takes a client from its PROXY header, if it has to begin with one, to its end.
-async fn serve_client(
-    proxy: Arc<Proxy>,
-    client: Accepted,
-    mut from: ClientAddress,
-    has_header: bool,
-    stop: CancellationToken,
-) {
+async fn serve_client(terms: Arc<Terms>, client: Accepted, mut from: ClientAddress, stop: CancellationToken) {
+    let has_header = terms.headers_from.iter().any(|network| network.has(from.ip()));
     let mut client = match client.into_stream() {
         Ok(client) => client,
         Err(error) => return warn!(peer = from.shown, %error, "cannot serve a client"),
@@ -182,23 +192,24 @@ async fn serve_client(
         };
         match received {
             Ok(said) => from = from.behind(said),
-            Err(error) => return refuse_header(&proxy, &from, &error),
+            Err(error) => return refuse_header(&terms, &from, &error),
         }
     }
-    let span = info_span!("session", client = from.shown, via = from.via);
-    proxy.session(client, from, stop).instrument(span).await;
+    let span = info_span!("session", route = terms.route, client = from.shown, via = from.via);
+    terms.proxy.session(client, from, stop).instrument(span).await;
 }
 
 /// Nothing can be told to a client that has not said what it speaks.
-fn refuse_header(proxy: &Proxy, from: &ClientAddress, error: &HeaderError) {
+fn refuse_header(terms: &Terms, from: &ClientAddress, error: &HeaderError) {
     metrics::counter!("spillway_refused_proxy_headers_total").increment(1);
     match error {
         // As load balancers find out whether anybody listens.
         HeaderError::Closed => {
-            debug!(peer = from.shown, %error, "no PROXY header");
-            proxy.probes.note(from.ip());
+            debug!(route = terms.route, peer = from.shown, %error, "no PROXY header");
+            terms.proxy.probes.note(from.ip());
         }
         _ => warn!(
+            route = terms.route,
             peer = from.shown,
             %error,
             hint = "--proxy-protocol-networks has this peer: have it send one, or take it out",

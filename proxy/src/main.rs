@@ -5,12 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use spillway::cli::{Cli, Command, RunArgs, VerifyArgs};
-use spillway::config::{AuthMode, Settings};
-use spillway::endpoint::Endpoint;
+use spillway::cli::{Cli, Command, RunArgs, ServeArgs, VerifyArgs};
+use spillway::config::{AuthMode, Configuration, LogLevel};
 use spillway::journal::Ledger;
 use spillway::lanes;
-use spillway::listener::Listener;
+use spillway::routes::Routes;
 use spillway::run::{
     BlockedSignals, LogTarget, Plan, ReportFile, Screen, SocketDir, open_stderr, run_client,
 };
@@ -32,30 +31,27 @@ fn main() -> ExitCode {
         Err(error) => return exit::usage(&error, &log),
     };
     let result = match cli.command {
-        Command::Serve(settings) => run_serve(*settings),
+        Command::Serve(args) => run_serve(*args),
         Command::Run(args) => run_command(*args, &log),
         Command::Verify(args) => verify(*args),
     };
     result.unwrap_or_else(|error| exit::failed(&error, &log))
 }
 
-fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
+fn run_serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let passed = PassedSockets::take()?;
-    let mut settings = settings.with_file()?;
-    if !passed.is_empty() {
-        settings.listen.get_or_insert_with(|| passed.addresses());
+    let configuration = Configuration::load(args.given.listening_on(passed.addresses()))?;
+    if args.print_config {
+        write!(std::io::stdout().lock(), "{configuration}").context("cannot print the configuration")?;
+        return Ok(ExitCode::SUCCESS);
     }
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    log::init(settings.log_level.as_deref().unwrap_or("info"), ansi, std::io::stderr)?;
-    let listen = settings.listen_addresses()?;
-    let proxy = Arc::new(settings.proxy()?);
-    let networks = settings.proxy_protocol_networks();
+    let set_log_level = log::init(&configuration.log_level(), ansi, std::io::stderr)?;
+    let routes = Routes::new(configuration, set_log_level)?;
     raise_open_files();
     lanes::block_on(async {
-        let listeners = listeners(passed, &listen).await?;
-        let listeners =
-            listeners.into_iter().map(|listener| listener.with_proxy_headers(Arc::clone(&networks)));
-        serve(proxy, listeners.collect(), settings.shutdown_grace()).await.context("cannot start serving")?;
+        let listeners = routes.bind(passed).await?;
+        serve(routes, listeners).await.context("cannot start serving")?;
         Ok(ExitCode::SUCCESS)
     })
     .context(NO_RUNTIME)?
@@ -64,7 +60,9 @@ fn run_serve(settings: Settings) -> anyhow::Result<ExitCode> {
 fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let mut settings = args.settings.with_file()?;
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    log::init(settings.log_level.as_deref().unwrap_or("warn"), ansi, std::io::stderr)?;
+    let level = settings.log_level.clone().unwrap_or_else(LogLevel::warn);
+    // The level stays what it is.
+    let _ = log::init(&level, ansi, std::io::stderr)?;
     settings.auth = Some(AuthMode::Stored);
     if settings.needs_credentials() {
         return Err(VerifyError::NoAccount.into());
@@ -98,22 +96,12 @@ fn tell(line: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// The sockets that were passed, or sockets bound to these addresses.
-async fn listeners(passed: PassedSockets, listen: &[Endpoint]) -> anyhow::Result<Vec<Listener>> {
-    if !passed.is_empty() {
-        return Ok(passed.into_listeners(listen)?);
-    }
-    let mut listeners = Vec::new();
-    for address in listen {
-        listeners.push(Listener::bind(address).await?);
-    }
-    Ok(listeners)
-}
-
 fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     let options = args.options;
     let mut settings = args.settings.with_file()?;
-    log::init(settings.log_level.as_deref().unwrap_or("warn"), log.is_terminal(), log.clone())?;
+    let level = settings.log_level.clone().unwrap_or_else(LogLevel::warn);
+    // The level stays what it is.
+    let _ = log::init(&level, log.is_terminal(), log.clone())?;
     let named = settings.upstream.as_deref().and_then(<[_]>::first).cloned();
     let plan = Plan::from_command(&args.command, named)?;
     settings.upstream.get_or_insert_with(|| vec![plan.upstream().clone()]);

@@ -42,7 +42,7 @@ use crate::spool::Spool;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
 use crate::spool::packing::Packing;
 use crate::stream::Stream;
-use crate::tls::{ClientTls, Identity, TlsError};
+use crate::tls::{ClientTls, Identity};
 use applicant::Applicant;
 use continuity::Continuity;
 use keepalive::Keepalive;
@@ -56,7 +56,7 @@ pub(crate) use stored::{OWN_LOGIN, ServerProfile};
 /// How long a session that is told to stop may take to tell its client.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What all sessions of a proxy share.
+/// What all sessions of a route share. What they share with other routes is a part of [`Common`](crate::common::Common).
 #[derive(Debug)]
 pub struct Proxy {
     pub(crate) upstreams: Arc<Upstreams>,
@@ -66,10 +66,10 @@ pub struct Proxy {
     pub(crate) client_tls: Option<Arc<ClientTls>>,
     pub(crate) profile: ServerProfile,
     pub(crate) connection_ids: Arc<ConnectionIds>,
-    pub(crate) probes: Probes,
+    pub(crate) probes: Arc<Probes>,
     /// Memory of all sessions.
     pub memory: Arc<MemoryBudget>,
-    /// Disk space of all sessions.
+    /// Disk space of its sessions.
     pub disk: Arc<DiskBudget>,
     /// Compression of what is written there.
     pub(crate) packing: Arc<Packing>,
@@ -85,7 +85,7 @@ pub struct Proxy {
     /// Whether clients that are not of Spillway's own uid may use a server's Unix socket (`--allow-socket-upstream`).
     pub allow_socket_upstream: bool,
     /// Responses that Spillway ended with an error of its own.
-    pub told_errors: AtomicU64,
+    pub told_errors: Arc<AtomicU64>,
     /// How fast a session drains its server at most (`--drain-limit`), in bytes a second.
     pub drain_limit: Option<u64>,
     /// How fast all sessions together do (`--drain-limit-total`).
@@ -102,19 +102,6 @@ impl Proxy {
     /// Responses that ended with an error of Spillway's own, of sessions that are over.
     pub fn told_errors(&self) -> u64 {
         self.told_errors.load(Ordering::Relaxed)
-    }
-
-    /// Reads the certificates and keys of both sides again, for the connections to come. Blocks on the disk.
-    ///
-    /// # Errors
-    /// [`TlsError`] for the first that cannot be used; both sides go on with what they had then.
-    pub fn reload_tls(&self) -> Result<(), TlsError> {
-        let for_clients = self.client_tls.as_ref().map(|tls| Ok((tls, tls.read()?))).transpose()?;
-        self.upstreams.tls.set(self.upstreams.tls.read()?);
-        if let Some((tls, identity)) = for_clients {
-            tls.set(identity);
-        }
-        Ok(())
     }
 
     /// Takes a client that comes `from` there from its first byte to its last. `stop` ends the session at once.

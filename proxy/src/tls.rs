@@ -1,43 +1,27 @@
 //! TLS: the certificates of either side, and what is asked of the peer's.
 //!
 //! Both sides are independent of each other: `ClientTls` is what clients are offered, `UpstreamTls` what servers are
-//! asked for. Their files are read at start and again on SIGHUP.
+//! asked for. Their files are read at start; SIGHUP makes both anew.
 
 mod clients;
 mod files;
 mod upstream;
 mod verify;
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::crypto::CryptoProvider;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
 
-pub(crate) use clients::{ClientCertificates, ClientTls, ClientTlsFiles, Identity, OwnCertificate};
+pub(crate) use clients::{
+    ClientCertificates, ClientTls, ClientTlsFiles, Identity, OwnCertificate, SelfSigned,
+};
 pub use files::TlsError;
 pub(crate) use upstream::{TlsFailure, UpstreamTls, UpstreamTlsFiles};
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(default_provider())
-}
-
-/// What was read last, for whoever begins a connection.
-#[derive(Debug)]
-struct Current<T>(RwLock<Arc<T>>);
-
-impl<T> Current<T> {
-    fn new(value: T) -> Self {
-        Self(RwLock::new(Arc::new(value)))
-    }
-
-    fn get(&self) -> Arc<T> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn set(&self, value: T) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(value);
-    }
 }
 
 /// What TLS says went wrong, if it was TLS and not the socket.

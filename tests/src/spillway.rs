@@ -32,7 +32,9 @@ pub enum SpoolOn {
 /// How a [`Spillway`] is to be started.
 #[derive(Debug)]
 pub struct Builder {
-    upstream: String,
+    /// None where a configuration file has the servers.
+    upstream: Option<String>,
+    /// None where a configuration file or a wrapper has the addresses.
     listen: Option<String>,
     spool: SpoolOn,
     wrapper: Vec<OsString>,
@@ -89,11 +91,7 @@ impl Builder {
             Ok(None)
         })
         .with_context(|| format!("{command:?}\n{}", log.tail()))?;
-        let place = first.strip_prefix("listening on ").with_context(|| format!("first line {first:?}"))?;
-        let endpoint = match place.strip_prefix("unix:") {
-            Some(path) => Endpoint::Unix(path.into()),
-            None => Endpoint::Tcp(place.parse().with_context(|| first.clone())?),
-        };
+        let endpoint = announced(&first)?;
         Ok(Spillway { running, log, output, _leash: leash, spool, endpoint })
     }
 
@@ -105,11 +103,11 @@ impl Builder {
             SpoolOn::Ramfs => prefix.extend(mounted("ramfs", "mode=700", spool)),
         }
         let mut command = client::wrapped(&prefix, spillway_bin());
-        command.args(["serve", "--upstream", &self.upstream, "--spool-dir"]).arg(spool);
-        if let Some(listen) = &self.listen {
-            command.args(["--listen", listen]);
+        command.arg("serve").arg("--spool-dir").arg(spool).args(["--spool-min-free", "0"]);
+        for (option, value) in [("--upstream", &self.upstream), ("--listen", &self.listen)] {
+            command.args(value.iter().flat_map(|value| [option, value]));
         }
-        command.args(["--spool-min-free", "0"]).args(&self.options);
+        command.args(&self.options);
         command
     }
 }
@@ -129,7 +127,7 @@ impl Spillway {
     /// One that leads to `upstream` (a [`Endpoint`], a [`SocketAddr`], or text as `--upstream` takes it).
     pub fn to(upstream: &(impl ToString + ?Sized)) -> Builder {
         Builder {
-            upstream: upstream.to_string(),
+            upstream: Some(upstream.to_string()),
             listen: Some("127.0.0.1:0".to_owned()),
             spool: SpoolOn::Disk,
             wrapper: Vec::new(),
@@ -137,9 +135,26 @@ impl Spillway {
         }
     }
 
+    /// One whose servers and addresses are those of this configuration file.
+    pub fn configured(file: &Path) -> Builder {
+        let options = vec![format!("--config={}", file.display())];
+        Builder { upstream: None, listen: None, spool: SpoolOn::Disk, wrapper: Vec::new(), options }
+    }
+
     /// Where it listens.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The TCP address where a route listens, once it does; the last one that it was given.
+    pub fn address_of(&self, route: &str) -> Result<SocketAddr> {
+        let mark = format!(" (route {route})");
+        self.output.wait_for(&mark, START_LIMIT)?;
+        let line = self.output.matching(&mark).pop().context("no such line")?;
+        match announced(&line)? {
+            Endpoint::Tcp(address) => Ok(address),
+            Endpoint::Unix(path) => bail!("listens on {}, not on TCP", path.display()),
+        }
     }
 
     /// The TCP address where it listens.
@@ -215,6 +230,16 @@ impl Spillway {
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.running.ended()?.is_none())
     }
+}
+
+/// The place in a line `listening on PLACE` or `listening on PLACE (route NAME)`.
+fn announced(line: &str) -> Result<Endpoint> {
+    let place = line.strip_prefix("listening on ").with_context(|| format!("the line {line:?}"))?;
+    let place = place.split_once(" (route ").map_or(place, |(place, _)| place);
+    Ok(match place.strip_prefix("unix:") {
+        Some(path) => Endpoint::Unix(path.into()),
+        None => Endpoint::Tcp(place.parse().with_context(|| line.to_owned())?),
+    })
 }
 
 /// The words that give what follows a mount namespace of its own with a file system at `dir`. Each step replaces the

@@ -1,10 +1,14 @@
 //! What keeps settings from being used.
 
+use std::fmt;
 use std::path::PathBuf;
 
+use super::keys::key_of;
 use super::units::Size;
 use crate::credentials::CredentialsError;
 use crate::endpoint::Endpoint;
+use crate::listener::ListenError;
+use crate::socket_activation::ActivationError;
 use crate::tls::TlsError;
 
 /// A setting that cannot be used. Exit code 78.
@@ -18,16 +22,45 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
+    /// Sockets were passed that do not go with the addresses.
+    #[error(transparent)]
+    Activation(#[from] ActivationError),
     /// The file is no configuration.
-    #[error("--config {}, line {line}: {message}", path.display())]
+    #[error("{place}: {message}")]
     Malformed {
-        /// The file.
-        path: PathBuf,
-        /// The line of the mistake, from 1.
-        line: usize,
+        /// Where the mistake is.
+        place: Box<Place>,
         /// What is wrong.
         message: String,
     },
+    /// What the file says cannot be used.
+    #[error("{place}: {problem}")]
+    InFile {
+        /// Where it says so.
+        place: Box<Place>,
+        /// What is wrong.
+        problem: Box<Self>,
+    },
+    /// Where to listen, or what to reach, is said for all routes at once.
+    #[error("the file has routes, each with {key} of its own: drop --{key} (or SPILLWAY_{})", key.to_uppercase())]
+    BesideRoutes {
+        /// What is said.
+        key: &'static str,
+    },
+    /// The same as in another route.
+    #[error("{what} is also that of the route at line {line}: each needs its own")]
+    Twice {
+        /// What is the same.
+        what: String,
+        /// Where the other one begins.
+        line: usize,
+    },
+    /// A route does not say where to listen.
+    #[error("no address to listen on: add listen = \"ADDR:PORT\" to the route")]
+    NoListen,
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// No server is named.
     #[error(
         "no server: give --upstream HOST[:PORT] (or SPILLWAY_UPSTREAM, or upstream in the configuration file)"
@@ -141,4 +174,61 @@ pub enum ConfigError {
          configuration file), or drop it"
     )]
     UnusedCredentials(&'static str),
+}
+
+impl ConfigError {
+    /// The key of the file whose value is the problem, as far as it is that of one.
+    pub(super) fn key(&self) -> Option<&'static str> {
+        match self {
+            Self::NoUpstream | Self::SocketUpstream { .. } => Some("upstream"),
+            Self::SpoolDir { .. } => Some("spool_dir"),
+            Self::ServerPublicKey { .. } => Some("upstream_server_public_key"),
+            Self::TooSmall { option, .. } | Self::NoTime { option } | Self::Without { option, .. } => {
+                key_of(option)
+            }
+            Self::Tls(error) => error.option().and_then(key_of),
+            Self::NoCertificate | Self::ClientsWithoutTls => Some("tls"),
+            Self::TwoCertificates => Some("tls_self_signed"),
+            Self::UnusedCa => Some("upstream_tls_ca"),
+            Self::Credentials(_) | Self::TwoAccounts => Some("credentials"),
+            Self::NoCredentials => Some("auth"),
+            Self::NoPassword => Some("user"),
+            Self::NoUser => Some("password"),
+            // The password's is no option.
+            Self::UnusedCredentials(option) => key_of(option).or(Some("password")),
+            Self::BesideRoutes { key } => Some(*key),
+            Self::Listen(_) => Some("listen"),
+            Self::Unreadable { .. }
+            | Self::Malformed { .. }
+            | Self::InFile { .. }
+            | Self::Twice { .. }
+            | Self::Activation(_)
+            | Self::NoListen => None,
+        }
+    }
+}
+
+/// A place in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1.
+    pub line: usize,
+    /// The name of the route, if it is in one that has a name.
+    pub route: Option<String>,
+    /// The key, if it is at one.
+    pub key: Option<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--config {}: line {}", self.path.display(), self.line)?;
+        match (&self.route, &self.key) {
+            (Some(route), Some(key)) => write!(f, ": route {route}, {key}"),
+            (Some(route), None) => write!(f, ": route {route}"),
+            (None, Some(key)) => write!(f, ": {key}"),
+            (None, None) => Ok(()),
+        }
+    }
 }

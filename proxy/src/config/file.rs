@@ -1,101 +1,224 @@
-//! The configuration file, and the variable that no flag has.
+//! The configuration file.
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 use zeroize::Zeroizing;
 
-use super::Settings;
-use super::error::ConfigError;
-use super::secret::Secret;
-use crate::credentials::{PASSWORD_VARIABLE, check_private};
+use super::error::{ConfigError, Place};
+use super::given::Given;
+use super::keys::{KEYS, OF_PROCESS};
+use super::layer::{Layer, Origin};
+use super::settings::Settings;
+use crate::credentials::check_private;
 use crate::endpoint::Endpoint;
+
+/// What a configuration file says.
+#[derive(Debug, Default)]
+pub(super) struct ConfigFile {
+    /// What stands above the routes.
+    pub(super) top: Layer,
+    pub(super) routes: Vec<RouteTable>,
+}
+
+/// A `[[route]]`.
+#[derive(Debug)]
+pub(super) struct RouteTable {
+    /// Where it begins.
+    pub(super) line: usize,
+    /// `name`, and its line.
+    pub(super) name: Option<(String, usize)>,
+    pub(super) own: Layer,
+}
 
 impl Settings {
     /// Adds the password of `SPILLWAY_PASSWORD`, and the configuration file's settings where neither flag nor variable
-    /// has one.
+    /// has one. Routes are passed over.
     ///
     /// # Errors
     /// [`ConfigError`] if there is a file and it cannot be read or has mistakes.
-    pub fn with_file(mut self) -> Result<Self, ConfigError> {
-        if self.password.is_none() {
-            self.password = std::env::var_os(PASSWORD_VARIABLE).map(Secret::from_variable);
-        }
-        let Some(path) = self.config.clone() else {
-            return Ok(self);
+    pub fn with_file(self) -> Result<Self, ConfigError> {
+        let given = Given::from(self).layer();
+        let file = match &given.settings.config {
+            Some(path) => ConfigFile::read(path)?,
+            None => ConfigFile::default(),
         };
-        let file = Self::read(&path)?;
-        Ok(Self {
-            upstream: self.upstream.or(file.upstream),
-            listen: self.listen.or(file.listen),
-            spool_dir: self.spool_dir.or(file.spool_dir),
-            spool_max: self.spool_max.or(file.spool_max),
-            spool_min_free: self.spool_min_free.or(file.spool_min_free),
-            spool_compress: self.spool_compress.or(file.spool_compress),
-            drain_limit: self.drain_limit.or(file.drain_limit),
-            drain_limit_total: self.drain_limit_total.or(file.drain_limit_total),
-            memory_per_session: self.memory_per_session.or(file.memory_per_session),
-            busy_poll: self.busy_poll.or(file.busy_poll),
-            memory: self.memory.or(file.memory),
-            keepalive: self.keepalive.or(file.keepalive),
-            keepalive_for: self.keepalive_for.or(file.keepalive_for),
-            handshake_timeout: self.handshake_timeout.or(file.handshake_timeout),
-            resolve_timeout: self.resolve_timeout.or(file.resolve_timeout),
-            connect_timeout: self.connect_timeout.or(file.connect_timeout),
-            greeting_timeout: self.greeting_timeout.or(file.greeting_timeout),
-            auth_timeout: self.auth_timeout.or(file.auth_timeout),
-            auth: self.auth.or(file.auth),
-            credentials: self.credentials.or(file.credentials),
-            user: self.user.or(file.user),
-            password: self.password.or(file.password),
-            clients_own: self.clients_own,
-            tls: self.tls.or(file.tls),
-            tls_cert: self.tls_cert.or(file.tls_cert),
-            tls_key: self.tls_key.or(file.tls_key),
-            tls_self_signed: self.tls_self_signed.or(file.tls_self_signed),
-            tls_client_ca: self.tls_client_ca.or(file.tls_client_ca),
-            tls_client_cert: self.tls_client_cert.or(file.tls_client_cert),
-            upstream_tls: self.upstream_tls.or(file.upstream_tls),
-            upstream_tls_ca: self.upstream_tls_ca.or(file.upstream_tls_ca),
-            upstream_tls_cert: self.upstream_tls_cert.or(file.upstream_tls_cert),
-            upstream_tls_key: self.upstream_tls_key.or(file.upstream_tls_key),
-            upstream_tls_min_version: self.upstream_tls_min_version.or(file.upstream_tls_min_version),
-            upstream_server_public_key: self.upstream_server_public_key.or(file.upstream_server_public_key),
-            get_server_public_key: self.get_server_public_key.or(file.get_server_public_key),
-            allow_cleartext: self.allow_cleartext.or(file.allow_cleartext),
-            upstream_compression: self.upstream_compression.or(file.upstream_compression),
-            session_init: self.session_init.or(file.session_init),
-            shutdown_grace: self.shutdown_grace.or(file.shutdown_grace),
-            allow_socket_upstream: self.allow_socket_upstream.or(file.allow_socket_upstream),
-            upstream_proxy_protocol: self.upstream_proxy_protocol.or(file.upstream_proxy_protocol),
-            proxy_protocol_networks: self.proxy_protocol_networks.or(file.proxy_protocol_networks),
-            log_level: self.log_level.or(file.log_level),
-            config: self.config,
-        })
+        Ok(given.over(file.top).settings)
     }
+}
 
-    fn read(path: &Path) -> Result<Self, ConfigError> {
+impl ConfigFile {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if it cannot be read, has mistakes, or holds a password and is open to others.
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
         let mut file = File::open(path).map_err(unreadable)?;
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(unreadable)?;
-        let settings: Self = toml::from_str(&text).map_err(|error| {
-            let before = error.span().map_or("", |span| &text[..span.start.min(text.len())]);
-            let line = before.matches('\n').count() + 1;
-            ConfigError::Malformed { path: path.to_owned(), line, message: error.message().to_owned() }
-        })?;
-        if settings.password.is_some() {
+        let parsed = Text(&text).parse().map_err(|mistake| mistake.at(path))?;
+        if parsed.layers().any(|layer| layer.settings.password.is_some()) {
             check_private(path, &file.metadata().map_err(unreadable)?)?;
         }
-        Ok(settings)
+        Ok(parsed)
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &Layer> {
+        std::iter::once(&self.top).chain(self.routes.iter().map(|route| &route.own))
     }
 }
 
+/// What is wrong with a file, and where.
+struct Mistake {
+    line: usize,
+    route: Option<String>,
+    key: Option<String>,
+    message: String,
+}
+
+impl Mistake {
+    fn at(self, path: &Path) -> ConfigError {
+        let Self { line, route, key, message } = self;
+        let place = Box::new(Place { path: PathBuf::from(path), line, route, key });
+        ConfigError::Malformed { place, message }
+    }
+}
+
+/// Its text.
+struct Text<'a>(&'a str);
+
+impl<'a> Text<'a> {
+    fn parse(&self) -> Result<ConfigFile, Mistake> {
+        let mut root = DeTable::parse(self.0).map_err(|error| self.no_toml(&error))?;
+        let routes = root.get_mut().remove_entry(ROUTE);
+        let top = self.layer(root, &[], None)?;
+        let Some((key, value)) = routes else { return Ok(ConfigFile { top, routes: Vec::new() }) };
+        let no_tables = |span: &Range<usize>| Mistake {
+            line: self.line(span.start),
+            route: None,
+            key: Some(ROUTE.to_owned()),
+            message: "a route begins with [[route]], and its settings follow".to_owned(),
+        };
+        let DeValue::Array(tables) = value.into_inner() else { return Err(no_tables(&key.span())) };
+        let tables = tables.into_iter().map(|table| match table.span() {
+            span if table.get_ref().is_table() => self.route(&span, table.into_inner()),
+            span => Err(no_tables(&span)),
+        });
+        Ok(ConfigFile { top, routes: tables.collect::<Result<_, _>>()? })
+    }
+
+    fn route(&self, span: &Range<usize>, table: DeValue<'a>) -> Result<RouteTable, Mistake> {
+        let line = self.line(span.start);
+        let mut table = match table {
+            DeValue::Table(table) => table,
+            _ => DeTable::new(),
+        };
+        let name = table.remove_entry(NAME).map(|(key, name)| (self.line(key.span().start), name));
+        let name = match name {
+            None => None,
+            Some((line, name)) => match name.into_inner() {
+                DeValue::String(name) if is_name(&name) => Some((name.into_owned(), line)),
+                _ => {
+                    return Err(Mistake {
+                        line,
+                        route: None,
+                        key: Some(NAME.to_owned()),
+                        message: "a route's name is a string in quotes, not empty, on one line".to_owned(),
+                    });
+                }
+            },
+        };
+        let called = name.as_ref().map(|(name, _)| name.clone()).or_else(|| listen_text(&table));
+        let own = self.layer(Spanned::new(span.clone(), table), &OF_PROCESS, called.as_deref())?;
+        Ok(RouteTable { line, name, own })
+    }
+
+    /// The settings of a table, among which the `barred` must not be, for the route that is called so.
+    fn layer(
+        &self,
+        table: Spanned<DeTable<'a>>,
+        barred: &[&str],
+        route: Option<&str>,
+    ) -> Result<Layer, Mistake> {
+        let mistake = |at: usize, key: Option<&str>, message: String| Mistake {
+            line: self.line(at),
+            route: route.map(ToOwned::to_owned),
+            key: key.map(|key| key.escape_debug().to_string()),
+            message,
+        };
+        let mut entries: Vec<(String, Range<usize>)> = Vec::new();
+        for (key, value) in table.get_ref() {
+            entries.push((key.get_ref().to_string(), key.span().start..value.span().end));
+        }
+        // The table has them by the alphabet.
+        entries.sort_by_key(|(_, span)| span.start);
+        for (key, span) in &entries {
+            if !KEYS.contains(&key.as_str()) {
+                return Err(mistake(span.start, Some(key), UNKNOWN_KEY.to_owned()));
+            }
+            if barred.contains(&key.as_str()) {
+                return Err(mistake(span.start, Some(key), NOT_IN_ROUTE.to_owned()));
+            }
+        }
+        let start = table.span().start;
+        let settings = Settings::deserialize(toml::Deserializer::from(table)).map_err(|error| {
+            let at = error.span().map_or(start, |span| span.start);
+            let key = entries.iter().find(|(_, span)| span.contains(&at)).map(|(key, _)| key.as_str());
+            mistake(at, key, error.message().to_owned())
+        })?;
+        let line = |key: &str| {
+            let entry = entries.iter().find(|(known, _)| known == key);
+            self.line(entry.map_or(start, |(_, span)| span.start))
+        };
+        Ok(Layer::new(settings, |key| Origin::Line(line(key))))
+    }
+
+    fn no_toml(&self, error: &toml::de::Error) -> Mistake {
+        let at = error.span().map_or(0, |span| span.start);
+        let message = error.message().to_owned();
+        Mistake { line: self.line(at), route: None, key: self.key_around(at), message }
+    }
+
+    /// The key in whose line this is, if it is one that is known: other words of a broken file may be anything.
+    fn key_around(&self, at: usize) -> Option<String> {
+        let line = self.0.lines().nth(self.line(at) - 1)?;
+        let (key, _) = line.split_once('=')?;
+        KEYS.iter().chain(&[NAME]).find(|known| **known == key.trim()).map(ToString::to_string)
+    }
+
+    fn line(&self, at: usize) -> usize {
+        let before = &self.0.as_bytes()[..at.min(self.0.len())];
+        before.iter().filter(|&&byte| byte == b'\n').count() + 1
+    }
+}
+
+/// Where a route listens, as it is written: what it is called, if it has no name.
+fn listen_text(table: &DeTable<'_>) -> Option<String> {
+    let listen = table.get("listen")?.get_ref();
+    let first = listen.as_array().and_then(|all| all.iter().next()).map_or(listen, |first| first.get_ref());
+    first.as_str().filter(|text| is_name(text)).map(ToOwned::to_owned)
+}
+
+/// Names stand in lines of the log.
+fn is_name(text: &str) -> bool {
+    !text.trim().is_empty() && !text.chars().any(char::is_control)
+}
+
+const ROUTE: &str = "route";
+const NAME: &str = "name";
+const UNKNOWN_KEY: &str =
+    "there is no such setting: the keys are the options of spillway serve, with _ for -";
+const NOT_IN_ROUTE: &str = "is for the whole process: put it above the first [[route]]";
+
 /// A key of the file that may hold one string or a list of them.
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "must be a string in quotes, or a list of them")]
 enum OneOrMany {
     One(String),
     Many(Vec<String>),
@@ -128,82 +251,4 @@ fn parsed_list<'de, D: Deserializer<'de>, T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::super::units::Size;
-    use super::*;
-
-    fn settings(toml: &str) -> Result<Settings, ConfigError> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(&file, toml).unwrap();
-        Settings { config: Some(file.path().to_owned()), ..Settings::default() }.with_file()
-    }
-
-    #[test]
-    fn a_file_fills_in_what_flags_leave_out() {
-        let file =
-            settings("upstream = 'db1:3307'\nmemory = '64MiB'\nkeepalive = '2s'\nsession_init = []").unwrap();
-        assert_eq!(file.upstream.unwrap()[0].to_string(), "db1:3307");
-        assert_eq!(file.memory, Some(Size(64 << 20)));
-        assert_eq!(file.session_init, Some(vec![]));
-    }
-
-    #[test]
-    fn mistakes_in_a_file_are_named_with_their_line() {
-        let error = settings("memory = '1GiB'\nspool_max = 'many'").unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("many"), "{error}");
-        let error = settings("\nspool_mux = '1GiB'").unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("spool_mux"), "{error}");
-    }
-
-    #[test]
-    fn a_file_with_a_password_must_be_private() {
-        let text = "auth = 'stored'\nuser = 'backup'\npassword = 'secret'";
-        let read = |mode, text: &str| {
-            let file = tempfile::NamedTempFile::new().unwrap();
-            fs::write(&file, text).unwrap();
-            fs::set_permissions(file.path(), fs::Permissions::from_mode(mode)).unwrap();
-            Settings { config: Some(file.path().to_owned()), ..Settings::default() }.with_file()
-        };
-        assert_eq!(read(0o600, text).unwrap().password.unwrap().as_bytes(), b"secret");
-        assert!(read(0o644, "user = 'backup'").is_ok());
-        let error = read(0o640, text).unwrap_err().to_string();
-        assert!(error.contains("chmod 600") && !error.contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn no_mistake_shows_the_password() {
-        for value in [
-            "4711",
-            "-4711",
-            "47.11",
-            "4711e5",
-            "true4711",
-            "true",
-            "4711-01-02",
-            "[4711]",
-            "{ a = '4711' }",
-            "4711x",
-            "99999999999999999999994711",
-            "'4711",
-            "\"4711\\x\"",
-            "\"4711\u{7}\"",
-            "4711 4712",
-            "'4711'x",
-            "0x4711",
-            "04711",
-            "inf",
-        ] {
-            let text = format!("user = 'a'\npassword = {value}\n");
-            match settings(&text) {
-                Ok(settings) => panic!("{value}: {settings:?}"),
-                Err(error) => {
-                    let shown = format!("{error} {error:?}");
-                    assert!(shown.contains("line 2") && !shown.contains("4711"), "{value}: {shown}");
-                }
-            }
-        }
-    }
-}
+mod tests;

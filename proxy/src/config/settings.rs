@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::file::{listen_addresses, one_or_many};
 use super::secret::Secret;
-use super::units::{Size, Span};
+use super::units::{LogLevel, Size, Span};
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 use crate::proxy_protocol::Network;
@@ -31,7 +31,7 @@ pub struct Settings {
     #[arg(long, value_name = "DIR", env = "SPILLWAY_SPOOL_DIR")]
     pub spool_dir: Option<PathBuf>,
 
-    /// Disk space for all sessions together [default: no limit but --spool-min-free]
+    /// Disk space for all sessions together, in a route for those of the route [default: no limit but --spool-min-free]
     #[arg(long, value_name = "SIZE", env = "SPILLWAY_SPOOL_MAX")]
     pub spool_max: Option<Size>,
 
@@ -206,9 +206,9 @@ pub struct Settings {
 
     /// What to log: error, warn, info, debug or trace, for all or by module [default: info for serve, warn for run]
     #[arg(long, value_name = "LEVEL", env = "SPILLWAY_LOG_LEVEL")]
-    pub log_level: Option<String>,
+    pub log_level: Option<LogLevel>,
 
-    /// Configuration file in TOML; its keys are these options with _ for -
+    /// Configuration file in TOML; its keys are these options with _ for -. For serve it may have several routes
     #[arg(long, value_name = "FILE", env = "SPILLWAY_CONFIG")]
     #[serde(skip)]
     pub config: Option<PathBuf>,

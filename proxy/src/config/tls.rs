@@ -5,13 +5,27 @@ use std::sync::Arc;
 
 use super::error::ConfigError;
 use super::settings::{ClientCertMode, ClientTlsMode, Settings, TlsVersion, UpstreamTlsMode};
+use crate::common::Common;
 use crate::tls::{
     ClientCertificates, ClientTls, ClientTlsFiles, OwnCertificate, UpstreamTls, UpstreamTlsFiles,
 };
 
 impl Settings {
+    /// What holds where `--tls` is not given.
+    pub(super) fn default_tls(&self) -> ClientTlsMode {
+        let has_own = self.tls_cert.is_some() || self.tls_self_signed == Some(true);
+        let must_prove =
+            self.tls_client_ca.is_some() && self.tls_client_cert != Some(ClientCertMode::Optional);
+        match (has_own, must_prove) {
+            (false, _) => ClientTlsMode::Off,
+            (true, false) => ClientTlsMode::Preferred,
+            // A certificate can be demanded only of who uses TLS.
+            (true, true) => ClientTlsMode::Required,
+        }
+    }
+
     /// TLS towards the clients, if it is offered.
-    pub(super) fn client_tls(&self) -> Result<Option<Arc<ClientTls>>, ConfigError> {
+    pub(super) fn client_tls(&self, common: &Common) -> Result<Option<Arc<ClientTls>>, ConfigError> {
         let self_signed = self.tls_self_signed.unwrap_or(false);
         let own = match (&self.tls_cert, &self.tls_key, self_signed) {
             (Some(_), _, true) => return Err(ConfigError::TwoCertificates),
@@ -20,7 +34,7 @@ impl Settings {
                 certificate: certificate.clone(),
                 key: key.as_ref().unwrap_or(certificate).clone(),
             }),
-            (None, None, true) => Some(OwnCertificate::self_signed()?),
+            (None, None, true) => Some(OwnCertificate::SelfSigned(common.self_signed()?)),
             (None, None, false) => None,
         };
         let clients = match (&self.tls_client_ca, self.tls_client_cert) {
@@ -31,29 +45,29 @@ impl Settings {
             }
         };
         let must_prove = clients.as_ref().is_some_and(|clients| clients.required);
-        match (own, self.tls) {
-            (Some(_), Some(ClientTlsMode::Preferred)) if must_prove => Err(ConfigError::ClientsWithoutTls),
-            (None, Some(ClientTlsMode::Preferred | ClientTlsMode::Required)) => {
-                Err(ConfigError::NoCertificate)
-            }
-            (None, _) if clients.is_some() => Err(without("--tls-client-ca", "--tls-cert")),
-            (None, _) | (_, Some(ClientTlsMode::Off)) => Ok(None),
+        match (own, self.tls.unwrap_or_else(|| self.default_tls())) {
+            (Some(_), ClientTlsMode::Preferred) if must_prove => Err(ConfigError::ClientsWithoutTls),
+            (None, ClientTlsMode::Preferred | ClientTlsMode::Required) => Err(ConfigError::NoCertificate),
+            (None, ClientTlsMode::Off) if clients.is_some() => Err(without("--tls-client-ca", "--tls-cert")),
+            (_, ClientTlsMode::Off) => Ok(None),
             (Some(own), mode) => {
-                // A certificate can be demanded only of who uses TLS.
-                let required = mode == Some(ClientTlsMode::Required) || must_prove;
-                Ok(Some(Arc::new(ClientTls::new(ClientTlsFiles { own, clients }, required)?)))
+                let required = mode == ClientTlsMode::Required;
+                Ok(Some(Arc::new(ClientTls::new(&ClientTlsFiles { own, clients }, required)?)))
             }
+        }
+    }
+
+    /// What holds where `--upstream-tls` is not given: whoever names a CA wants it asked.
+    pub(super) fn default_upstream_tls(&self) -> UpstreamTlsMode {
+        match self.upstream_tls_ca {
+            Some(_) => UpstreamTlsMode::VerifyCa,
+            None => UpstreamTlsMode::Preferred,
         }
     }
 
     /// TLS towards the servers.
     pub(super) fn upstream_tls(&self) -> Result<UpstreamTls, ConfigError> {
-        // Whoever names a CA wants it asked.
-        let default = || match self.upstream_tls_ca {
-            Some(_) => UpstreamTlsMode::VerifyCa,
-            None => UpstreamTlsMode::Preferred,
-        };
-        let mode = self.upstream_tls.unwrap_or_else(default);
+        let mode = self.upstream_tls.unwrap_or_else(|| self.default_upstream_tls());
         if mode < UpstreamTlsMode::VerifyCa && self.upstream_tls_ca.is_some() {
             return Err(ConfigError::UnusedCa);
         }
@@ -62,7 +76,7 @@ impl Settings {
             (None, None) => None,
             (Some(certificate), key) => Some(pair(certificate, key.as_deref())),
         };
-        Ok(UpstreamTls::new(UpstreamTlsFiles {
+        Ok(UpstreamTls::new(&UpstreamTlsFiles {
             mode,
             min_version: self.upstream_tls_min_version.unwrap_or(TlsVersion::V12),
             ca: self.upstream_tls_ca.clone(),

@@ -1,5 +1,6 @@
 //! Which clients begin with a PROXY header: `--proxy-protocol-networks`, in the words of MariaDB's variable.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -23,6 +24,16 @@ impl Network {
             (Self::Any, _) | (Self::UnixSockets, None) => true,
             (Self::Addresses(network), Some(address)) => network.contains(&address),
             (Self::UnixSockets, Some(_)) | (Self::Addresses(_), None) => false,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::UnixSockets => f.write_str("localhost"),
+            Self::Addresses(network) => network.fmt(f),
         }
     }
 }

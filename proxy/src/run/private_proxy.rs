@@ -16,7 +16,7 @@ use super::progress::Progress;
 use super::{BlockedSignals, Child, ClientExit, Outcome, Plan, RunError, SocketDir};
 use crate::endpoint::Endpoint;
 use crate::lanes::Lanes;
-use crate::listener::Listener;
+use crate::listener::{Listener, Terms};
 use crate::session::Proxy;
 use crate::sessions::Sessions;
 
@@ -43,7 +43,7 @@ pub async fn run_client(
     let sessions = Arc::clone(&proxy.sessions);
     let (stop_accepting, stop_sessions) = (CancellationToken::new(), CancellationToken::new());
     let acceptor = tokio::spawn(listener.accept(
-        proxy,
+        Terms::only(proxy),
         Arc::clone(&lanes),
         stop_accepting.clone(),
         stop_sessions.clone(),

@@ -103,7 +103,7 @@ impl Applicant {
         if let Some(tls) = self.tls.clone() {
             if is_ssl_request(&answer.payload) {
                 let asked = Instant::now();
-                self.begin_tls(tls.current()).await?;
+                self.begin_tls(Arc::clone(&tls.identity)).await?;
                 attempts.extend(asked.elapsed());
                 answer = self.receive(attempts).await?;
             } else if tls.required && !self.packets.stream.is_safe() {

@@ -12,37 +12,47 @@ use tokio_rustls::rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use tracing::{info, warn};
 
 use super::files::{TlsError, read_certificates, read_key, read_roots};
+use super::provider;
 use super::verify::dates_problem;
-use super::{Current, provider};
 
 /// The certificate that clients are shown.
 pub(crate) enum OwnCertificate {
-    /// Read from files, again and again. The key may be in the same file.
-    Files { certificate: PathBuf, key: PathBuf },
-    /// Made at start.
-    SelfSigned(SelfSigned),
+    /// Read from files. The key may be in the same file.
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    SelfSigned(Arc<SelfSigned>),
 }
 
+/// A certificate of Spillway's own making, with its key.
 pub(crate) struct SelfSigned {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
 }
 
-impl OwnCertificate {
+impl SelfSigned {
     /// A new certificate for this host, known to nobody.
     ///
     /// # Errors
     /// [`TlsError::Setup`] if the library cannot make one.
-    pub(crate) fn self_signed() -> Result<Self, TlsError> {
+    pub(crate) fn make() -> Result<Self, TlsError> {
         let failed = |error: rcgen::Error| TlsError::Setup(error.to_string());
         let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
         names.extend(nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()));
         let key = KeyPair::generate().map_err(failed)?;
         let certificate = CertificateParams::new(names).map_err(failed)?.self_signed(&key).map_err(failed)?;
-        Ok(Self::SelfSigned(SelfSigned {
+        Ok(Self {
             certificate: certificate.into(),
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        }))
+        })
+    }
+}
+
+/// Without the key.
+impl std::fmt::Debug for SelfSigned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SelfSigned").finish_non_exhaustive()
     }
 }
 
@@ -59,11 +69,11 @@ pub(crate) struct ClientTlsFiles {
 }
 
 /// TLS as clients are offered it.
+#[derive(Debug)]
 pub(crate) struct ClientTls {
-    files: ClientTlsFiles,
     /// Whether clients on the network must use it.
     pub(crate) required: bool,
-    current: Current<Identity>,
+    pub(crate) identity: Arc<Identity>,
 }
 
 /// What a client that begins TLS is shown.
@@ -81,35 +91,10 @@ impl ClientTls {
     ///
     /// # Errors
     /// [`TlsError`] if one of them cannot be used.
-    pub(crate) fn new(files: ClientTlsFiles, required: bool) -> Result<Self, TlsError> {
+    pub(crate) fn new(files: &ClientTlsFiles, required: bool) -> Result<Self, TlsError> {
         let identity = files.read()?;
         files.tell(&identity);
-        Ok(Self { files, required, current: Current::new(identity) })
-    }
-
-    /// Reads the files again.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub(crate) fn read(&self) -> Result<Identity, TlsError> {
-        self.files.read()
-    }
-
-    /// What the connections to come are shown.
-    pub(crate) fn set(&self, identity: Identity) {
-        self.files.tell(&identity);
-        self.current.set(identity);
-    }
-
-    pub(crate) fn current(&self) -> Arc<Identity> {
-        self.current.get()
-    }
-}
-
-/// Without the key.
-impl std::fmt::Debug for ClientTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClientTls").field("required", &self.required).finish_non_exhaustive()
+        Ok(Self { required, identity: Arc::new(identity) })
     }
 }
 

@@ -59,6 +59,18 @@ pub enum TlsError {
     Setup(String),
 }
 
+impl TlsError {
+    /// The option that names the file with which something is wrong.
+    pub(crate) fn option(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreadable { option, .. } | Self::Unfit { option, .. } | Self::KeyPair { option, .. } => {
+                Some(*option)
+            }
+            Self::NoRoots(_) | Self::Setup(_) => None,
+        }
+    }
+}
+
 /// The certificates of a file, the peer's own first.
 pub(super) fn read_certificates(
     option: &'static str,

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::{CertificateError, ClientConfig, Error, SupportedProto
 
 use super::files::{TlsError, read_certificates, read_key, read_roots, system_roots};
 use super::verify::{AnyCertificate, ByCa};
-use super::{Current, provider, tls_error};
+use super::{provider, tls_error};
 use crate::config::{TlsVersion, UpstreamTlsMode};
 
 /// Where all of it comes from.
@@ -27,8 +27,8 @@ pub(crate) struct UpstreamTlsFiles {
 /// TLS as servers are asked for it.
 #[derive(Debug)]
 pub(crate) struct UpstreamTls {
-    files: UpstreamTlsFiles,
-    current: Current<Option<Arc<ClientConfig>>>,
+    mode: UpstreamTlsMode,
+    config: Option<Arc<ClientConfig>>,
 }
 
 impl UpstreamTls {
@@ -36,27 +36,13 @@ impl UpstreamTls {
     ///
     /// # Errors
     /// [`TlsError`] if one of them cannot be used.
-    pub(crate) fn new(files: UpstreamTlsFiles) -> Result<Self, TlsError> {
-        let current = Current::new(files.read()?);
-        Ok(Self { files, current })
-    }
-
-    /// Reads the files again.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub(crate) fn read(&self) -> Result<Option<Arc<ClientConfig>>, TlsError> {
-        self.files.read()
-    }
-
-    /// What the connections to come begin TLS with.
-    pub(crate) fn set(&self, config: Option<Arc<ClientConfig>>) {
-        self.current.set(config);
+    pub(crate) fn new(files: &UpstreamTlsFiles) -> Result<Self, TlsError> {
+        Ok(Self { mode: files.mode, config: files.read()? })
     }
 
     /// Whether the name in the server's certificate must be right.
     pub(crate) fn checks_name(&self) -> bool {
-        self.files.mode == UpstreamTlsMode::VerifyIdentity
+        self.mode == UpstreamTlsMode::VerifyIdentity
     }
 
     /// How TLS begins with a server, if it does.
@@ -68,11 +54,11 @@ impl UpstreamTls {
         offered: bool,
         over_socket: bool,
     ) -> Result<Option<Arc<ClientConfig>>, TlsFailure> {
-        match self.files.mode {
+        match self.mode {
             UpstreamTlsMode::Off => Ok(None),
             UpstreamTlsMode::Preferred if over_socket || !offered => Ok(None),
             _ if !offered => Err(TlsFailure::NotOffered),
-            _ => Ok(Option::clone(&self.current.get())),
+            _ => Ok(self.config.clone()),
         }
     }
 }
