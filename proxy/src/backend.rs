@@ -198,7 +198,7 @@ impl Upstreams {
                 Ok((stream, server)) => {
                     self.greet(stream, server, attempts, Some(like), pin!(std::future::pending())).await
                 }
-                Err(error) => Err(error),
+                Err(error) => Err(error.into()),
             };
             match greeted {
                 Ok(reached) => return Ok(reached),
@@ -236,7 +236,11 @@ impl Upstreams {
     }
 
     /// The addresses of an upstream; none of a Unix socket.
-    async fn resolve(&self, upstream: &Endpoint, attempts: &Attempts) -> Result<Vec<SocketAddr>, Ended> {
+    pub(crate) async fn resolve(
+        &self,
+        upstream: &Endpoint,
+        attempts: &Attempts,
+    ) -> Result<Vec<SocketAddr>, AttemptError> {
         let Endpoint::Tcp { host, port } = upstream else { return Ok(Vec::new()) };
         let limit = attempts.limit(|limits| limits.resolve);
         let resolved = self.resolver.resolve(host, *port, limit).await;
@@ -246,12 +250,13 @@ impl Upstreams {
         Ok(addresses)
     }
 
-    async fn connect(
+    /// A connection to one of an upstream's addresses.
+    pub(crate) async fn connect(
         &self,
         upstream: &Endpoint,
         addresses: &[SocketAddr],
         attempts: &Attempts,
-    ) -> Result<(PacketStream, Server), Ended> {
+    ) -> Result<(PacketStream, Server), AttemptError> {
         let limit = attempts.limit(|limits| limits.connect);
         let connected = match upstream {
             Endpoint::Unix(path) => connect_unix(path, limit).await.map(|stream| (stream, None)),
@@ -290,20 +295,20 @@ impl Upstreams {
         };
         let packet = match packet {
             Ok(Ok(packet)) => packet,
-            Ok(Err(error)) => return Err(failed(Phase::Greeting, server, error)),
-            Err(_) => return Err(failed(Phase::Greeting, server, Cause::TimedOut(limit))),
+            Ok(Err(error)) => return Err(failed(Phase::Greeting, server, error).into()),
+            Err(_) => return Err(failed(Phase::Greeting, server, Cause::TimedOut(limit)).into()),
         };
         if packet.payload.first() == Some(&ERR_HEADER) {
             return Err(refused(server, packet));
         }
         let greeting = match Greeting::parse(packet.payload.to_vec()) {
             Ok(greeting) => greeting,
-            Err(error) => return Err(failed(Phase::Greeting, server, Cause::Nonsense(error))),
+            Err(error) => return Err(failed(Phase::Greeting, server, Cause::Nonsense(error)).into()),
         };
         if like.is_some_and(|like| !like.is_like(&greeting)) {
             decline(stream, &greeting).await;
             let what = "its version or capabilities are not those that the client was told";
-            return Err(failed(Phase::Greeting, server, Cause::Unfit(what)));
+            return Err(failed(Phase::Greeting, server, Cause::Unfit(what)).into());
         }
         let hop = self.compression_with(&server, &greeting);
         Ok(Reached { stream, greeting, server, hop })
@@ -340,14 +345,20 @@ enum Ended {
     For(ReachError),
 }
 
-fn failed(phase: Phase, server: Server, cause: impl Into<Cause>) -> Ended {
-    Ended::Attempt(AttemptError { phase, server, cause: cause.into() })
+impl From<AttemptError> for Ended {
+    fn from(error: AttemptError) -> Self {
+        Self::Attempt(error)
+    }
+}
+
+fn failed(phase: Phase, server: Server, cause: impl Into<Cause>) -> AttemptError {
+    AttemptError { phase, server, cause: cause.into() }
 }
 
 fn refused(server: Server, packet: HandshakePacket) -> Ended {
     let cause = Cause::told(&packet.payload);
     if passes(&packet.payload) {
-        return failed(Phase::Greeting, server, cause);
+        return failed(Phase::Greeting, server, cause).into();
     }
     let HandshakePacket { sequence_id, payload } = packet;
     Ended::For(ReachError::Refused { server, cause, sequence_id, payload: payload.to_vec() })

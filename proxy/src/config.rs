@@ -161,14 +161,29 @@ impl Settings {
         self.proxy_within(&common, Arc::clone(&common.disk), None)
     }
 
+    /// The same without a look at the spool directory, of which `check` tells more.
+    ///
+    /// # Errors
+    /// As [`proxy`](Self::proxy).
+    pub fn unprobed_proxy(&self) -> Result<Proxy, ConfigError> {
+        let common = self.unprobed_common()?;
+        self.proxy_within(&common, Arc::clone(&common.disk), None)
+    }
+
     /// Makes what all sessions of the process share.
     fn common(&self) -> Result<Common, ConfigError> {
+        let common = self.unprobed_common()?;
+        let dir = common.disk.dir();
+        spool::disk::probe(dir).map_err(|source| ConfigError::SpoolDir { path: dir.to_owned(), source })?;
+        Ok(common)
+    }
+
+    fn unprobed_common(&self) -> Result<Common, ConfigError> {
         self.check_memory()?;
-        let dir = self.spool_dir.clone().unwrap_or_else(defaults::spool_dir);
-        spool::disk::probe(&dir).map_err(|source| ConfigError::SpoolDir { path: dir.clone(), source })?;
         if let Some(limit) = self.drain_limit_total {
             at_least("--drain-limit-total", limit, LEAST_DRAIN_LIMIT)?;
         }
+        let dir = self.spool_dir.clone().unwrap_or_else(defaults::spool_dir);
         let disk = DiskBudget::new(dir, self.disk_limit(), self.disk_reserve());
         let drain_limit_total = self.drain_limit_total.map(|Size(rate)| Arc::new(DrainLimit::new(rate)));
         Ok(Common::new(self.memory_limit(), disk, drain_limit_total))

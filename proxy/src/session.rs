@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::backend::Upstreams;
+use crate::backend::login::OWN_LOGIN;
 use crate::busy_poll::BusyPoll;
 use crate::client_address::ClientAddress;
 use crate::connection_ids::ConnectionIds;
@@ -51,7 +52,7 @@ use loss::{Loss, Told};
 pub(crate) use probes::Probes;
 use refusal::Refusal;
 use relay::{Kept, Opening, Relay, RelayEnd, RelayParts};
-pub(crate) use stored::{OWN_LOGIN, ServerProfile};
+pub(crate) use stored::ServerProfile;
 
 /// How long a session that is told to stop may take to tell its client.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);

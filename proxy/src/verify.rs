@@ -16,13 +16,13 @@ use spillway_protocol::{
 };
 use tokio::time::timeout;
 
-use crate::backend::login::{LoginError, log_in};
+use crate::backend::login::{LoginError, OWN_LOGIN, log_in};
 use crate::backend::{ReachError, Reached};
 use crate::credentials::{Auth, Credentials};
 use crate::journal::{RowSum, Summing};
 use crate::printable::printable;
 use crate::report::{FORMAT, Report, StatementEntry, VERSION};
-use crate::session::{OWN_LOGIN, Proxy};
+use crate::session::Proxy;
 
 /// How long a server may be silent in the middle of an answer: a query that sorts a large table says nothing for long.
 const SILENCE: Duration = Duration::from_secs(3600);

@@ -29,6 +29,17 @@ pub enum SpoolOn {
     Ramfs,
 }
 
+impl SpoolOn {
+    /// The words that, put before a program, make it see the file system at `dir`.
+    pub(crate) fn prefix(self, dir: &Path) -> Vec<OsString> {
+        match self {
+            Self::Disk => Vec::new(),
+            Self::Tmpfs(mib) => mounted("tmpfs", &format!("size={mib}m"), dir),
+            Self::Ramfs => mounted("ramfs", "mode=700", dir),
+        }
+    }
+}
+
 /// How a [`Spillway`] is to be started.
 #[derive(Debug)]
 pub struct Builder {
@@ -97,11 +108,7 @@ impl Builder {
 
     fn command(&self, spool: &Path) -> Command {
         let mut prefix = self.wrapper.clone();
-        match self.spool {
-            SpoolOn::Disk => {}
-            SpoolOn::Tmpfs(mib) => prefix.extend(mounted("tmpfs", &format!("size={mib}m"), spool)),
-            SpoolOn::Ramfs => prefix.extend(mounted("ramfs", "mode=700", spool)),
-        }
+        prefix.extend(self.spool.prefix(spool));
         let mut command = client::wrapped(&prefix, spillway_bin());
         command.arg("serve").arg("--spool-dir").arg(spool).args(["--spool-min-free", "0"]);
         for (option, value) in [("--upstream", &self.upstream), ("--listen", &self.listen)] {

@@ -19,6 +19,11 @@ use proof::{Answer, Prover};
 /// Packets of a server's in one login: a switch, a plugin's own, the end.
 const MAX_PACKETS: usize = 8;
 
+/// Capabilities that Spillway's own login needs, whatever the client has.
+pub(crate) const OWN_LOGIN: Capabilities = Capabilities(
+    Capabilities::PROTOCOL_41.0 | Capabilities::SECURE_CONNECTION.0 | Capabilities::PLUGIN_AUTH.0,
+);
+
 /// A login that did not lead to a session.
 pub(crate) enum LoginError {
     /// Another attempt may end otherwise.

@@ -15,7 +15,7 @@ use super::stored;
 use crate::backend::Upstreams;
 use crate::backend::attempts::Attempts;
 use crate::backend::decline::{decline_change, decline_proof};
-use crate::backend::login::{self, End, LoginRefused};
+use crate::backend::login::{self, End, LoginRefused, OWN_LOGIN};
 use crate::credentials::{Auth, Credentials};
 use crate::printable::printable;
 
@@ -150,7 +150,7 @@ async fn change_stored(
         Ok(proof) => proof,
         Err(refusal @ Refusal::AccessDenied { .. }) => {
             // A server wipes the session before it looks at the answer, and may end it then.
-            if !decline_change(backend, login.capabilities | stored::OWN_LOGIN).await {
+            if !decline_change(backend, login.capabilities | OWN_LOGIN).await {
                 return Err(refusal);
             }
             tell(applicant, &refusal).await;

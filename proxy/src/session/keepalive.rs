@@ -22,6 +22,13 @@ pub(crate) fn timeouts_statement(is_mariadb: bool) -> &'static str {
     if is_mariadb { MARIADB_TIMEOUTS } else { MYSQL_TIMEOUTS }
 }
 
+/// The interval between keepalives for a server with these timeouts (in seconds, 0 for none): `configured`, but never
+/// more than a third of the smallest, so that one keepalive may be late.
+pub(crate) fn keepalive_interval(configured: Duration, timeouts: &[u64]) -> Duration {
+    let smallest = timeouts.iter().copied().filter(|&seconds| seconds > 0).min();
+    smallest.map_or(configured, |seconds| configured.min(Duration::from_secs(seconds) / 3))
+}
+
 /// The clock of a session's keepalives.
 pub(crate) struct Keepalive {
     interval: Duration,
@@ -42,16 +49,12 @@ impl Keepalive {
         self.keep_for
     }
 
-    /// Takes the server's timeouts (in seconds, 0 for none) into account: never more than a third of the smallest, so
-    /// that one keepalive may be late.
+    /// Takes the server's timeouts into account.
     pub(crate) fn respect(&mut self, timeouts: &[u64]) {
-        let smallest = timeouts.iter().copied().filter(|&seconds| seconds > 0).min();
-        if let Some(seconds) = smallest {
-            let interval = self.interval.min(Duration::from_secs(seconds) / 3);
-            if interval < self.interval {
-                self.interval = interval;
-                self.rearm();
-            }
+        let interval = keepalive_interval(self.interval, timeouts);
+        if interval < self.interval {
+            self.interval = interval;
+            self.rearm();
         }
     }
 

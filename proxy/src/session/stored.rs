@@ -23,7 +23,7 @@ use super::login::{Login, Ready};
 use super::refusal::Refusal;
 use crate::backend::attempts::Attempts;
 use crate::backend::failure::Cause;
-use crate::backend::login::{LoginError, LoginRefused, log_in as log_in_to_server};
+use crate::backend::login::{LoginError, LoginRefused, OWN_LOGIN, log_in as log_in_to_server};
 use crate::backend::{Reached, Upstreams};
 use crate::connection_ids::ConnectionIds;
 use crate::credentials::Credentials;
@@ -32,11 +32,6 @@ use crate::printable::printable;
 /// How long what is known of the server is taken for true: after an upgrade of the server, a client might be told the
 /// old version, and would be refused.
 const PROFILE_LIFETIME: Duration = Duration::from_secs(60);
-
-/// Capabilities that Spillway's own login needs, whatever the client has.
-pub(crate) const OWN_LOGIN: Capabilities = Capabilities(
-    Capabilities::PROTOCOL_41.0 | Capabilities::SECURE_CONNECTION.0 | Capabilities::PLUGIN_AUTH.0,
-);
 
 /// What all sessions know of the server.
 pub(crate) struct ServerProfile {

@@ -173,6 +173,15 @@ impl DiskBudget {
         &self.dir
     }
 
+    /// Bytes that the file system has free for this user. Blocks.
+    ///
+    /// # Errors
+    /// What `statvfs` fails with.
+    pub(crate) fn free(&self) -> io::Result<u64> {
+        let stat = statvfs(&self.dir)?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
     /// Bytes on disk of all sessions.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
@@ -221,8 +230,7 @@ impl DiskBudget {
         if min_free == 0 {
             return Ok(()); // The write itself tells.
         }
-        let stat = statvfs(&self.dir)?;
-        let available = stat.blocks_available() * stat.fragment_size();
+        let available = self.free()?;
         if available < min_free.saturating_add(len) {
             return Err(io::Error::new(
                 io::ErrorKind::StorageFull,
