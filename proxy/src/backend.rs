@@ -12,6 +12,7 @@ pub(crate) mod decline;
 pub(crate) mod failure;
 pub(crate) mod limits;
 pub(crate) mod login;
+pub(crate) mod query;
 mod resolve;
 mod tls;
 
@@ -135,6 +136,16 @@ impl Upstreams {
             self.preferred = before.preferred.load(Ordering::Relaxed).into();
         }
         self
+    }
+
+    /// The servers, in the order in which they are tried.
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The compression that they are asked for.
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        self.compression
     }
 
     /// Attempts that begin now, for a client with this address, if it has one.
@@ -273,6 +284,24 @@ impl Upstreams {
             return Err(failed(Phase::Connect, server, cause));
         }
         Ok((PacketStream::new(stream), server))
+    }
+
+    /// Reads the greeting on a connection that is made for no client.
+    pub(crate) async fn greeting_of(
+        &self,
+        stream: PacketStream,
+        server: Server,
+        attempts: &Attempts,
+    ) -> Result<Reached, AttemptError> {
+        let refused = |server, cause| AttemptError { phase: Phase::Greeting, server, cause };
+        match self.greet(stream, server.clone(), attempts, None, pin!(std::future::pending())).await {
+            Ok(reached) => Ok(reached),
+            Err(Ended::Attempt(error)) => Err(error),
+            Err(Ended::For(ReachError::GaveUp(gave_up))) => Err(*gave_up.last),
+            Err(Ended::For(ReachError::Refused { server, cause, .. })) => Err(refused(server, cause)),
+            // There is none that could go.
+            Err(Ended::For(ReachError::ClientGone)) => Err(refused(server, Cause::Unexpected)),
+        }
     }
 
     /// Reads the greeting.

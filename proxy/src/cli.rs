@@ -29,6 +29,29 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Compare the tables of another server with those in a report of run: the restored copy, a replica
     Verify(Box<VerifyArgs>),
+    /// Tell whether a dump through this host would work, and why not
+    ///
+    /// Goes the way of a session once for each address of each server (name, connection, greeting, and with
+    /// --auth stored TLS, login and the server's settings), writes to the spool directory and reads back, and says in
+    /// plain words what would go wrong. It takes the settings of serve, so its command line or configuration file can be
+    /// given as it is.
+    #[command(after_help = CHECK_STATUS)]
+    Check(Box<CheckArgs>),
+}
+
+const CHECK_STATUS: &str = "Exit status: 0 if nothing would go wrong, 69 if a server cannot be reached or refuses the \
+                            login, 1 if something else would go wrong, 78 if a setting cannot be used.";
+
+/// The arguments of `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Those of the proxy that there would be.
+    #[command(flatten)]
+    pub settings: Settings,
+
+    /// Print one JSON object, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The arguments of `serve`.
@@ -85,6 +108,7 @@ impl Cli {
         Self::command()
             .mut_subcommand("run", |run| without(run, &SERVE_ONLY))
             .mut_subcommand("verify", |verify| without(without(verify, &SERVE_ONLY), &DUMP_ONLY))
+            .mut_subcommand("check", |check| without(without(check, &SERVE_ONLY), &NOT_CHECKED))
     }
 
     /// Reads this process's command line.
@@ -125,6 +149,11 @@ const SERVE_ONLY: [&str; 10] = [
     "tls_client_ca",
     "tls_client_cert",
 ];
+
+/// Settings that change nothing for `check`: looked at, as far as they could keep `serve` from starting, but not shown in
+/// its help.
+const NOT_CHECKED: [&str; 5] =
+    ["busy_poll", "keepalive_for", "spool_compress", "drain_limit", "drain_limit_total"];
 
 /// Settings of a dump's way through Spillway.
 const DUMP_ONLY: [&str; 10] = [

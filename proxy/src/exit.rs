@@ -10,8 +10,10 @@ use spillway::verify::VerifyError;
 
 /// The command line cannot be used.
 const USAGE: u8 = 2;
-/// A server cannot be reached.
-const UNREACHABLE: u8 = 69;
+/// `check` has found something that would go wrong, other than what has a status of its own.
+pub(crate) const UNFIT: u8 = 1;
+/// A server cannot be reached, or does not let Spillway in.
+pub(crate) const UNREACHABLE: u8 = 69;
 /// Something failed that should not.
 const INTERNAL: u8 = 70;
 /// The client of `run` ended well, but its output is not complete.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! main ─► cli ─► config ─► serve ─► routes ─► listener ─► session ─┬─► backend (reaching the server)
-//!                     └──► run  ────────────┘                       └─► spool (memory, disk, budgets)
+//!                     ├──► run  ────────────┘                       └─► spool (memory, disk, budgets)
+//!                     └──► check ─► backend, spool
 //! ```
 //!
 //! Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
@@ -11,6 +12,7 @@
 
 mod backend;
 mod busy_poll;
+pub mod check;
 pub mod cli;
 mod client_address;
 pub mod common;

@@ -1,11 +1,12 @@
 //! The program `spillway`: has the command line read, and hands over.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use spillway::cli::{Cli, Command, RunArgs, ServeArgs, VerifyArgs};
+use spillway::check::{Verdict, check};
+use spillway::cli::{CheckArgs, Cli, Command, RunArgs, ServeArgs, VerifyArgs};
 use spillway::config::{AuthMode, Configuration, LogLevel};
 use spillway::journal::Ledger;
 use spillway::lanes;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => run_serve(*args),
         Command::Run(args) => run_command(*args, &log),
         Command::Verify(args) => verify(*args),
+        Command::Check(args) => run_check(*args),
     };
     result.unwrap_or_else(|error| exit::failed(&error, &log))
 }
@@ -45,7 +47,7 @@ fn run_serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         write!(std::io::stdout().lock(), "{configuration}").context("cannot print the configuration")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let ansi = std::io::stderr().is_terminal();
     let set_log_level = log::init(&configuration.log_level(), ansi, std::io::stderr)?;
     let routes = Routes::new(configuration, set_log_level)?;
     raise_open_files();
@@ -59,7 +61,7 @@ fn run_serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let mut settings = args.settings.with_file()?;
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let ansi = std::io::stderr().is_terminal();
     let level = settings.log_level.clone().unwrap_or_else(LogLevel::warn);
     // The level stays what it is.
     let _ = log::init(&level, ansi, std::io::stderr)?;
@@ -130,6 +132,26 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     let code = exit::of_run(&outcome, &plan, &proxy, &options, log);
     log.remove_if_empty();
     Ok(code)
+}
+
+fn run_check(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let settings = args.settings.with_file()?;
+    // The report says what a warning would.
+    let level = settings.log_level.clone().unwrap_or_else(LogLevel::error);
+    let _ = log::init(&level, std::io::stderr().is_terminal(), std::io::stderr)?;
+    if settings.listen.is_some() {
+        settings.listen_addresses()?;
+    }
+    let proxy = settings.unprobed_proxy()?;
+    let report = lanes::block_on(check(&proxy)).context(NO_RUNTIME)?;
+    let text = if args.json { report.json()? + "\n" } else { report.to_string() };
+    // Whoever does not read it has the status.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    Ok(ExitCode::from(match report.verdict() {
+        Verdict::Fine => 0,
+        Verdict::Unreachable => exit::UNREACHABLE,
+        Verdict::Unfit => exit::UNFIT,
+    }))
 }
 
 /// A session needs two sockets and a file or more: the soft limit of 1024, kept low for programs that use select(2),

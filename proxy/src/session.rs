@@ -47,6 +47,7 @@ use crate::tls::{ClientTls, Identity};
 use applicant::Applicant;
 use continuity::Continuity;
 use keepalive::Keepalive;
+pub(crate) use keepalive::{TIMEOUTS, keepalive_interval, numbers_of_row, row_values, timeouts_statement};
 use login::Ready;
 use loss::{Loss, Told};
 pub(crate) use probes::Probes;

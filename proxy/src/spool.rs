@@ -15,6 +15,7 @@ pub(crate) mod block;
 mod blocks;
 pub mod budget;
 pub(crate) mod disk;
+pub(crate) mod measure;
 pub mod packing;
 mod response;
 mod tiers;

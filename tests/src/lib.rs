@@ -5,6 +5,7 @@
 //! - [`Server`]: a private MariaDB on a free port, gone with the test process however that ends;
 //! - [`mysql9`], [`mariadb11`]: the same with newer servers, and their own clients;
 //! - [`spillway_bin`] and [`Spillway`]: the proxy under test, its log and its memory;
+//! - [`check`]: `spillway check` as a command;
 //! - [`client`]: unmodified dump programs, with a time limit, and dumps made comparable;
 //! - [`sink`]: places for a dump to go to that are far too slow;
 //! - [`certificates`]: for TLS, right ones and wrong ones;
@@ -26,6 +27,7 @@ pub mod binary;
 pub mod cache;
 pub mod cc;
 pub mod certificates;
+pub mod check;
 pub mod client;
 pub mod data;
 pub mod dns;

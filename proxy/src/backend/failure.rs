@@ -109,6 +109,11 @@ impl Cause {
         Self::Told { code: err_code(payload).unwrap_or_default(), message: printable(err_message(payload)) }
     }
 
+    /// Whether the server has decided, so that no other attempt may end otherwise.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Told { code, .. } if !PASSING.contains(code))
+    }
+
     /// Whether another attempt may end otherwise.
     pub(crate) fn passes(&self) -> bool {
         match self {

@@ -24,6 +24,15 @@ pub(crate) const OWN_LOGIN: Capabilities = Capabilities(
     Capabilities::PROTOCOL_41.0 | Capabilities::SECURE_CONNECTION.0 | Capabilities::PLUGIN_AUTH.0,
 );
 
+/// A login that led to a session.
+pub(crate) struct LoggedIn {
+    pub(crate) reached: Reached,
+    /// The payload of the server's OK.
+    pub(crate) ok: Vec<u8>,
+    /// The plugin that took the proof.
+    pub(crate) plugin: AuthPlugin,
+}
+
 /// A login that did not lead to a session.
 pub(crate) enum LoginError {
     /// Another attempt may end otherwise.
@@ -62,6 +71,19 @@ pub(crate) async fn log_in(
 ) -> Result<(Reached, Vec<u8>), LoginError> {
     let reached =
         upstreams.secure(reached, response, capabilities, attempts).await.map_err(LoginError::Lost)?;
+    let logged_in = prove(upstreams, reached, response, capabilities, credentials, attempts).await?;
+    Ok((logged_in.reached, logged_in.ok))
+}
+
+/// The rest of [`log_in`], on a connection that is under TLS if it is to be.
+pub(crate) async fn prove(
+    upstreams: &Upstreams,
+    reached: Reached,
+    response: &HandshakeResponse,
+    capabilities: Capabilities,
+    credentials: &Credentials,
+    attempts: &Attempts,
+) -> Result<LoggedIn, LoginError> {
     let Reached { mut stream, greeting, server, hop } = reached;
     let capabilities = capabilities | hop;
     let plugin = AuthPlugin::named(greeting.plugin());
@@ -74,11 +96,11 @@ pub(crate) async fn log_in(
         Some(answer) => response.answering(capabilities, plugin.name().as_bytes(), &answer),
         None => response.asking_for_switch(capabilities),
     };
-    let prover = Prover::new(credentials, &upstreams.secrecy, Way::of(&stream.stream), plugin, &scramble);
+    let mut prover = Prover::new(credentials, &upstreams.secrecy, Way::of(&stream.stream), plugin, &scramble);
     let limit = attempts.limit(|limits| limits.auth);
     let ended = async {
         stream.ask(&first).await?;
-        exchange(&mut stream, prover).await
+        exchange(&mut stream, &mut prover).await
     };
     let ended = timeout(limit, ended).await.unwrap_or(Err(Cause::TimedOut(limit)));
     let failed = |server, cause| Err(LoginError::Lost(AttemptError { phase: Phase::Auth, server, cause }));
@@ -87,7 +109,7 @@ pub(crate) async fn log_in(
         Ok(End::Ok(payload)) => {
             let mut reached = Reached { stream, greeting, server, hop };
             reached.enter_command_phase();
-            Ok((reached, payload))
+            Ok(LoggedIn { reached, ok: payload, plugin: prover.plugin() })
         }
         Ok(End::Refused(LoginRefused::Told { cause, payload })) if passes(&payload) => failed(server, cause),
         Ok(End::Refused(refused)) => Err(LoginError::Refused(refused)),
@@ -107,16 +129,16 @@ pub(crate) async fn change_user(
     limit: Duration,
 ) -> Result<End, Cause> {
     // Of no plugin yet: the server asks for the account's own.
-    let prover = Prover::new(credentials, secrecy, Way::of(&stream.stream), AuthPlugin::Other, &[]);
+    let mut prover = Prover::new(credentials, secrecy, Way::of(&stream.stream), AuthPlugin::Other, &[]);
     let ended = async {
         stream.write_numbered(0, &command.asking_for_switch()).await?;
-        exchange(stream, prover).await
+        exchange(stream, &mut prover).await
     };
     timeout(limit, ended).await.unwrap_or(Err(Cause::TimedOut(limit)))
 }
 
 /// Answers the server until it has decided.
-async fn exchange(stream: &mut PacketStream, mut prover: Prover<'_>) -> Result<End, Cause> {
+async fn exchange(stream: &mut PacketStream, prover: &mut Prover<'_>) -> Result<End, Cause> {
     for _ in 0..MAX_PACKETS {
         let payload = stream.read_packet().await?.payload;
         match payload.first() {

@@ -204,7 +204,8 @@ pub struct Settings {
     #[serde(deserialize_with = "one_or_many")]
     pub proxy_protocol_networks: Option<Vec<Network>>,
 
-    /// What to log: error, warn, info, debug or trace, for all or by module [default: info for serve, warn for run]
+    /// What to log: error, warn, info, debug or trace, for all or by module [default: info for
+    /// serve, warn for run, error for check]
     #[arg(long, value_name = "LEVEL", env = "SPILLWAY_LOG_LEVEL")]
     pub log_level: Option<LogLevel>,
 

@@ -96,6 +96,11 @@ impl LogLevel {
         Self("warn".to_owned())
     }
 
+    /// `error`, as `check` has it.
+    pub fn error() -> Self {
+        Self("error".to_owned())
+    }
+
     /// What lets through what is to be logged.
     ///
     /// # Errors

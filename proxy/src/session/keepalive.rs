@@ -17,6 +17,15 @@ const MARIADB_TIMEOUTS: &str = "SELECT @@session.wait_timeout, @@global.wait_tim
      @@session.idle_transaction_timeout, @@session.idle_readonly_transaction_timeout, \
      @@session.idle_write_transaction_timeout FROM (SELECT 1) AS forget_warnings";
 
+/// The values of their only row, in this order.
+pub(crate) const TIMEOUTS: [&str; 5] = [
+    "session.wait_timeout",
+    "global.wait_timeout",
+    "session.idle_transaction_timeout",
+    "session.idle_readonly_transaction_timeout",
+    "session.idle_write_transaction_timeout",
+];
+
 /// The statement that asks for a server's idle timeouts, in seconds; 0 means none.
 pub(crate) fn timeouts_statement(is_mariadb: bool) -> &'static str {
     if is_mariadb { MARIADB_TIMEOUTS } else { MYSQL_TIMEOUTS }

@@ -46,6 +46,11 @@ impl MemoryBudget {
         self.pool.limit.store(limit, Ordering::Relaxed);
     }
 
+    /// The most that all sessions together may use.
+    pub(crate) fn limit(&self) -> u64 {
+        self.pool.limit.load(Ordering::Relaxed)
+    }
+
     /// A share for a new session, or none if not even the least that a session needs is left.
     pub(crate) fn share(self: &Arc<Self>) -> Option<MemoryShare> {
         self.take(SESSION_FLOOR).then(|| MemoryShare { budget: Arc::clone(self), blocks: 0 })
@@ -54,10 +59,6 @@ impl MemoryBudget {
     /// Bytes in use by all sessions, what is reserved for them included.
     pub fn used(&self) -> u64 {
         self.pool.used.load(Ordering::Relaxed)
-    }
-
-    fn limit(&self) -> u64 {
-        self.pool.limit.load(Ordering::Relaxed)
     }
 
     /// What blocks may take. An eighth is kept back for newcomers' floors.
@@ -173,6 +174,16 @@ impl DiskBudget {
         &self.dir
     }
 
+    /// The most bytes on disk of all sessions (`--spool-max`).
+    pub(crate) fn max(&self) -> u64 {
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that stay free for others (`--spool-min-free`).
+    pub(crate) fn min_free(&self) -> u64 {
+        self.min_free.load(Ordering::Relaxed)
+    }
+
     /// Bytes that the file system has free for this user. Blocks.
     ///
     /// # Errors
@@ -185,10 +196,6 @@ impl DiskBudget {
     /// Bytes on disk of all sessions.
     pub fn used(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
-    }
-
-    fn max(&self) -> u64 {
-        self.max.load(Ordering::Relaxed)
     }
 
     /// Whether `len` more bytes are within `--spool-max`.

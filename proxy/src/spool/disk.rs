@@ -19,7 +19,7 @@ use super::packing::{Packer, Packing};
 pub(super) use header::BlockHeader;
 use header::Checked;
 use segment::Segment;
-pub(crate) use segment::probe;
+pub(crate) use segment::{FileKind, probe};
 
 /// A block that came back from the disk is not the one that was written, or did not come back.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +82,11 @@ impl DiskTier {
     /// The spool directory.
     pub(super) fn dir(&self) -> &Path {
         self.budget.dir()
+    }
+
+    /// What kind of file was written last; none before the first.
+    pub(super) fn file_kind(&self) -> Option<FileKind> {
+        self.current.as_ref()?.kind().ok()
     }
 
     /// After a failed write: goes on in a new file.

@@ -40,6 +40,11 @@ impl UpstreamTls {
         Ok(Self { mode: files.mode, config: files.read()? })
     }
 
+    /// How strict it is.
+    pub(crate) fn mode(&self) -> UpstreamTlsMode {
+        self.mode
+    }
+
     /// Whether the name in the server's certificate must be right.
     pub(crate) fn checks_name(&self) -> bool {
         self.mode == UpstreamTlsMode::VerifyIdentity

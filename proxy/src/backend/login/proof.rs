@@ -52,6 +52,11 @@ impl<'a> Prover<'a> {
         Self { credentials, secrecy, way, plugin, scramble, asked_for_key: false }
     }
 
+    /// The plugin that the server has asked for last.
+    pub(super) fn plugin(&self) -> AuthPlugin {
+        self.plugin
+    }
+
     /// The answer to a packet that does not end the exchange.
     ///
     /// # Errors

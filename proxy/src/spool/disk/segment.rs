@@ -89,6 +89,11 @@ impl Segment {
         self.budget.dir()
     }
 
+    /// What kind of file it is now.
+    pub(super) fn kind(&self) -> io::Result<FileKind> {
+        Ok(FileKind::of(self.file()?)?)
+    }
+
     pub(super) fn file(&self) -> io::Result<&File> {
         match self.file.get_or_init(|| open_unnamed(self.budget.dir())) {
             Ok(file) => Ok(file),
@@ -103,13 +108,28 @@ impl Drop for Segment {
     }
 }
 
-/// Whether a spool file can be made in `dir`; blocks.
+/// What a file system lets spool files be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileKind {
+    /// It never had a name (O_TMPFILE); otherwise it had one for a moment.
+    pub(crate) is_nameless: bool,
+    /// It is read and written past the page cache (O_DIRECT).
+    pub(crate) is_direct: bool,
+}
+
+impl FileKind {
+    fn of(file: &File) -> Result<Self, Errno> {
+        let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
+        Ok(Self { is_nameless: flags.contains(OFlag::O_TMPFILE), is_direct: flags.contains(OFlag::O_DIRECT) })
+    }
+}
+
+/// Makes a spool file in `dir` and drops it; tells of which kind it was. Blocks.
 ///
 /// # Errors
 /// What the file system says.
-pub(crate) fn probe(dir: &Path) -> io::Result<()> {
-    open_unnamed(dir)?;
-    Ok(())
+pub(crate) fn probe(dir: &Path) -> io::Result<FileKind> {
+    Ok(FileKind::of(&open_unnamed(dir)?)?)
 }
 
 /// A file without a name in `dir`, mode 0600, for direct I/O if the file system takes it.
