@@ -46,8 +46,8 @@ patience sql 'SELECT 1'
 sql "CREATE USER backup@'%' IDENTIFIED BY '…'; GRANT ALL ON *.* TO backup@'%';
      CREATE DATABASE shop; CREATE TABLE shop.orders (id int PRIMARY KEY, v text);
      INSERT INTO shop.orders VALUES (1, 'one'), (2, 'two')"
-printf '[client]\nuser = backup\npassword = "…"\n' | tee /root/.my.cnf > verify.cnf
-chmod 600 verify.cnf
+printf '[client]\nuser = backup\npassword = "…"\n' | tee /root/.my.cnf /etc/spillway.cnf > verify.cnf
+chmod 600 verify.cnf /etc/spillway.cnf
 
 begin() { place=$1; servers=; }
 failed() { echo "$place: $1" >&2; cat /tmp/out >&2; exit 1; }
