@@ -19,7 +19,7 @@ use tracing::warn;
 
 /// How long a message may take; the manager's queue is full as long as it does nothing.
 const SEND_LIMIT: Duration = Duration::from_secs(1);
-/// Time between looks at the number of sessions, where no watchdog asks for shorter ones.
+/// Time between looks at the number of sessions, if the watchdog asks for no shorter one.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// Of the watchdog's time: a shorter one is a mistake, and no reason to spin.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
@@ -63,13 +63,14 @@ impl Notifier {
         self.tell("STOPPING=1").await;
     }
 
-    /// Says how many sessions are `running` when that has changed, and to the watchdog at half of its time that this
-    /// thread is alive, until it is dropped.
+    /// Says how many sessions are `running` when that has changed, and to the watchdog at half of its time or before
+    /// that this thread is alive, until it is dropped.
     pub(crate) async fn keep_telling(&self, running: impl Fn() -> usize) -> Infallible {
         if self.socket.is_none() {
             return std::future::pending().await;
         }
-        let period = self.watchdog.map_or(STATUS_INTERVAL, |limit| limit / 2).max(SHORTEST_INTERVAL);
+        let half = self.watchdog.map_or(STATUS_INTERVAL, |limit| limit / 2);
+        let period = half.clamp(SHORTEST_INTERVAL, STATUS_INTERVAL);
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut told = None;
