@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use flate2::{Compress, FlushCompress, Status};
+use zlib_rs::{Deflate, DeflateFlush, Status};
 use zstd::zstd_safe::{CCtx, CParameter};
 
+use super::inflater::WINDOW_BITS;
 use super::{COMPRESSED_HEADER_LEN, Compression, MIN_COMPRESS_LEN};
 
 /// Bytes that go into one compressed packet at most, which bounds the output and the time of one step: 1.4 ms with zlib,
@@ -16,6 +17,9 @@ const SLOW_CHUNK_LEN: usize = 16 * 1024;
 
 /// The last level of zstd that is no slower than zlib.
 const QUICK_LEVELS: u8 = 9;
+
+/// The usual one.
+const ZLIB_LEVEL: i32 = 6;
 
 /// Makes compressed packets, and numbers them.
 ///
@@ -30,7 +34,7 @@ pub struct Compressor {
 enum State {
     /// Nothing was compressed yet.
     Fresh,
-    Zlib(Compress),
+    Zlib(Deflate),
     Zstd(CCtx<'static>),
     /// The algorithm's library gets no memory: everything is stored.
     Unavailable,
@@ -111,7 +115,7 @@ impl Compressor {
             State::Zlib(deflate) => {
                 deflate.reset();
                 let ended =
-                    matches!(deflate.compress(chunk, room, FlushCompress::Finish), Ok(Status::StreamEnd));
+                    matches!(deflate.compress(chunk, room, DeflateFlush::Finish), Ok(Status::StreamEnd));
                 ended.then(|| deflate.total_out() as usize)
             }
             State::Zstd(context) => context.compress2(room, chunk).ok(),
@@ -123,7 +127,7 @@ impl Compressor {
 impl State {
     fn new(algorithm: Compression) -> Self {
         match algorithm {
-            Compression::Zlib => Self::Zlib(Compress::new(flate2::Compression::default(), true)),
+            Compression::Zlib => Self::Zlib(Deflate::new(ZLIB_LEVEL, true, WINDOW_BITS)),
             Compression::Zstd { level } => {
                 let Some(mut context) = CCtx::try_create() else { return Self::Unavailable };
                 match context.set_parameter(CParameter::CompressionLevel(level.into())) {

@@ -1,6 +1,6 @@
 //! The two algorithms behind one face: bytes in, bytes out, and whether that was the end.
 
-use flate2::{Decompress, FlushDecompress, Status};
+use zlib_rs::{Inflate, InflateFlush, Status};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, get_error_name};
 
 use super::{Compression, CompressionError};
@@ -12,12 +12,15 @@ const USUAL_WINDOW_LOG: u32 = 23;
 /// The longest window, 16 MiB: a compressed packet holds no more.
 const LONGEST_WINDOW_LOG: u32 = 24;
 
+/// Of zlib: 32 KiB, the longest there is.
+pub(super) const WINDOW_BITS: u8 = 15;
+
 /// A state that has inflated a packet of more bytes than this is given up behind it, with its window.
 const KEPT_LEN: u32 = 1 << 20;
 
 /// The state of an algorithm, kept from one packet to the next.
 pub(super) enum Inflater {
-    Zlib(Decompress),
+    Zlib(Inflate),
     Zstd(DCtx<'static>),
 }
 
@@ -41,7 +44,7 @@ impl Inflater {
                 state.reset(true);
                 Ok(Self::Zlib(state))
             }
-            (_, Compression::Zlib) => Ok(Self::Zlib(Decompress::new(true))),
+            (_, Compression::Zlib) => Ok(Self::Zlib(Inflate::new(true, WINDOW_BITS))),
             (kept, Compression::Zstd { .. }) => {
                 let context = match kept {
                     Some(Self::Zstd(context)) => Some(context),
@@ -70,8 +73,8 @@ impl Inflater {
         match self {
             Self::Zlib(state) => {
                 let (total_in, total_out) = (state.total_in(), state.total_out());
-                let status = state.decompress(input, output, FlushDecompress::None).map_err(|error| {
-                    malformed("zlib", error.message().unwrap_or("damaged data").to_owned())
+                let status = state.decompress(input, output, InflateFlush::NoFlush).map_err(|error| {
+                    malformed("zlib", state.error_message().unwrap_or_else(|| error.as_str()).to_owned())
                 })?;
                 Ok(Run {
                     consumed: (state.total_in() - total_in) as usize,

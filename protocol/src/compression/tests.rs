@@ -54,9 +54,11 @@ fn packet(sequence_id: u8, declared: u32, body: &[u8]) -> Vec<u8> {
 fn body(algorithm: Compression, plain: &[u8]) -> Vec<u8> {
     match algorithm {
         Compression::Zlib => {
-            let mut deflate = flate2::Compress::new(flate2::Compression::best(), true);
-            let mut body = Vec::with_capacity(plain.len() + 1024);
-            deflate.compress_vec(plain, &mut body, flate2::FlushCompress::Finish).unwrap();
+            let mut deflate = zlib_rs::Deflate::new(9, true, 15);
+            let mut body = vec![0; plain.len() + 1024];
+            let status = deflate.compress(plain, &mut body, zlib_rs::DeflateFlush::Finish).unwrap();
+            assert_eq!(status, zlib_rs::Status::StreamEnd);
+            body.truncate(deflate.total_out() as usize);
             body
         }
         Compression::Zstd { level } => {
