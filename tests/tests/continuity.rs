@@ -189,6 +189,19 @@ fn a_setting_that_is_lost_on_its_way_is_sent_again() -> Result<()> {
     Ok(())
 }
 
+/// What was counted over the connection that is lost stays counted.
+#[test]
+fn many_rows_before_a_setting_that_is_lost_are_no_obstacle() -> Result<()> {
+    let stored = Stored::start(server().address(), &[])?;
+    let mut raw = stored.login()?;
+    raw.query("SHOW VARIABLES LIKE 'max%'")?;
+    stored.fault.arm(3, Action::Reset);
+    raw.execute("SET max_error_count = 7")?;
+    stored.wait_healed(1)?;
+    ensure!(raw.value("SELECT @@max_error_count")? == "7");
+    Ok(())
+}
+
 /// One is lost while a setting is under way, and of those that follow so many are, each after so many bytes.
 fn lose_in_a_row(direction: Direction, more: usize, step_by: usize) -> Result<()> {
     let stored = Stored::start(server().address(), &[])?;

@@ -104,7 +104,7 @@ pub(crate) struct Kept {
     holds_locks: bool,
     /// The client has sent a command.
     was_used: bool,
-    /// Rows drained in earlier command phases.
+    /// Rows drained in earlier command phases, and over connections that are lost.
     rows: u64,
     /// Errors of Spillway's own that the client got.
     told_errors: u64,

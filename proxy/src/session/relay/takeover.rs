@@ -121,6 +121,8 @@ impl Relay {
         let connection_id = reached.greeting.connection_id();
         self.told_id.set_real(connection_id);
         self.login.connection_id = connection_id;
+        // The next one counts anew.
+        self.kept.rows += self.backend.rows();
         self.backend = BackendHalf::new(reached.stream, self.login.capabilities);
         if let Some(status) = status {
             self.note_status(status);
