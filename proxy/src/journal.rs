@@ -6,6 +6,7 @@
 //!                          ▲ rows, as they are drained: checksum, facts about tables
 //! ```
 
+mod entry;
 mod ledger;
 mod rows;
 mod tables;
@@ -19,10 +20,12 @@ use spillway_protocol::{
     Command, ResponseEnd, RowSink, StatementKind, StatusFlags, Subject, TableName, classify, subject,
 };
 
+use entry::{Entry, OnRow};
 pub use ledger::Ledger;
 use ledger::{lock, note_left_out};
-use rows::{Reading, Row};
-pub(crate) use rows::{RowSum, Summing};
+use rows::Reading;
+pub use rows::RowSum;
+pub(crate) use rows::Summing;
 use tables::{Table, Tables};
 pub use warning::{Warning, WarningKind};
 
@@ -39,28 +42,6 @@ const MAX_SETTING_LEN: usize = 1024;
 
 /// Rows of a binary log position that are kept: of a replica of many sources.
 const MAX_POSITIONS: usize = 64;
-
-type OnRow = Box<dyn FnMut(&Row<'_>) + Send>;
-
-/// One statement whose response is not fed to its end.
-struct Entry {
-    id: ResponseId,
-    subject: Subject,
-    /// Whose rows these are.
-    table: Option<Table>,
-    statement: Option<String>,
-    began: Instant,
-    drained: Option<Instant>,
-    /// Of the session, before this one's.
-    rows_before: u64,
-    rows: u64,
-    in_snapshot: bool,
-    /// Where in the ledger the settings are that it runs under.
-    settings: Option<usize>,
-    end: Option<ResponseEnd>,
-    summing: Option<Summing>,
-    reading: Option<Reading<OnRow>>,
-}
 
 /// One session's statements.
 pub(crate) struct Journal {
@@ -99,6 +80,11 @@ impl Journal {
     /// The session has another default schema, by a change of user.
     pub(crate) fn set_schema(&mut self, schema: &[u8]) {
         self.schema = text_of(schema);
+        self.on_reset();
+    }
+
+    /// The session is as after a login, but for its default schema.
+    pub(crate) fn on_reset(&mut self) {
         self.has_snapshot = false;
         self.settings.clear();
     }
@@ -186,7 +172,7 @@ impl Journal {
             let settings: Vec<String> = self.settings.iter().map(|(_, text)| text.clone()).collect();
             self.ledger.settings(&settings)
         });
-        if let Some(entry) = self.open.iter_mut().rfind(|entry| entry.id == id) {
+        if let Some(entry) = entry_of(&mut self.open, id) {
             entry.subject = about;
             entry.statement = text.filter(|_| has_entries).and_then(text_of);
             entry.summing = has_entries.then(Summing::default);
@@ -269,7 +255,7 @@ impl Journal {
 
     /// Where the rows of the response `id` are to be shown; none if nobody wants to see them.
     pub(crate) fn sink(&mut self, id: ResponseId) -> Option<&mut impl RowSink> {
-        let entry = self.open.iter_mut().find(|entry| entry.id == id)?;
+        let entry = entry_of(&mut self.open, id)?;
         (entry.summing.is_some() || entry.reading.is_some()).then_some(entry)
     }
 
@@ -278,7 +264,7 @@ impl Journal {
         if let ResponseEnd::Status(Some(status)) = end {
             self.has_snapshot &= status.contains(StatusFlags::IN_TRANS);
         }
-        let Some(entry) = self.open.iter_mut().find(|entry| entry.id == id) else { return };
+        let Some(entry) = entry_of(&mut self.open, id) else { return };
         entry.drained = Some(Instant::now());
         entry.rows = rows - entry.rows_before;
         entry.end = Some(end);
@@ -363,33 +349,10 @@ impl Journal {
     }
 }
 
-impl RowSink for Entry {
-    fn on_payload(&mut self, piece: &[u8]) {
-        if let Some(summing) = &mut self.summing {
-            summing.on_payload(piece);
-        }
-        if let Some(reading) = &mut self.reading {
-            reading.on_payload(piece);
-        }
-    }
-
-    fn on_end(&mut self, is_row: bool) {
-        if let Some(summing) = &mut self.summing {
-            summing.on_end(is_row);
-        }
-        if let Some(reading) = &mut self.reading {
-            reading.on_end(is_row);
-        }
-    }
-
-    fn on_row(&mut self, payload: &[u8]) {
-        if let Some(summing) = &mut self.summing {
-            summing.on_row(payload);
-        }
-        if let Some(reading) = &mut self.reading {
-            reading.on_row(payload);
-        }
-    }
+/// The entry of a response; a driver may have thousands open.
+fn entry_of(open: &mut VecDeque<Entry>, id: ResponseId) -> Option<&mut Entry> {
+    let place = open.binary_search_by_key(&id, |entry| entry.id).ok()?;
+    open.get_mut(place)
 }
 
 /// The text of a COM_QUERY, if no attributes stand before it.

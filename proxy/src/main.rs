@@ -16,7 +16,7 @@ use spillway::run::{
 };
 use spillway::serve::serve;
 use spillway::socket_activation::PassedSockets;
-use spillway::verify::{VerifyError, read_report};
+use spillway::verify::{VerifyError, read_report, shortcomings};
 
 mod exit;
 mod log;
@@ -80,15 +80,12 @@ fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
         }
     }));
     told.context(NO_RUNTIME)??;
-    others += report.statements_left_out;
-    if report.statements_left_out > 0 {
-        tell(&format_args!(
-            "UNKNOWN   {} statements found no place in the report",
-            report.statements_left_out
-        ));
+    for line in shortcomings(&report) {
+        others += 1;
+        tell(&format_args!("UNKNOWN   {line}"));
     }
     if !args.quiet || others > 0 {
-        tell(&format_args!("{same} tables are the same, {others} are not, or nobody can tell"));
+        tell(&format_args!("the same: {same} tables; not the same, or nobody can tell: {others}"));
     }
     Ok(ExitCode::from(u8::from(others > 0)))
 }
@@ -126,12 +123,18 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     if outcome.exit.success() {
         proxy.ledger.end_dump(|schema, table| plan.left_out().has(schema, table));
     }
-    if let Some(report) = report {
-        report.write(&outcome.report(&plan, &proxy))?;
-    }
+    let written = report.map_or(Ok(()), |report| report.write(&outcome.report(&plan, &proxy)));
     let code = exit::of_run(&outcome, &plan, &proxy, &options, log);
     log.remove_if_empty();
-    Ok(code)
+    match written {
+        // What is wrong with the dump goes before what is wrong with its report.
+        Err(error) if code == ExitCode::SUCCESS => Err(error.into()),
+        Err(error) => {
+            log.tell(&error);
+            Ok(code)
+        }
+        Ok(()) => Ok(code),
+    }
 }
 
 fn run_check(args: CheckArgs) -> anyhow::Result<ExitCode> {

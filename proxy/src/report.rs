@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::journal::Warning;
+use crate::journal::{RowSum, Warning};
 
 /// What `format` says.
 pub const FORMAT: &str = "spillway-report";
@@ -110,6 +110,13 @@ pub struct StatementEntry {
     pub error: Option<u16>,
     /// The client got all of the answer, and it was no error.
     pub is_complete: bool,
+}
+
+impl StatementEntry {
+    /// Its rows.
+    pub fn sum(&self) -> RowSum {
+        RowSum { rows: self.rows, bytes: self.row_bytes, checksum: self.checksum }
+    }
 }
 
 /// As hexadecimal digits: many readers of JSON have no integers of 64 bits.

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::backend::login::{LoginError, OWN_LOGIN, log_in};
 use crate::backend::{ReachError, Reached};
 use crate::credentials::{Auth, Credentials};
-use crate::journal::{RowSum, Summing};
+use crate::journal::{RowSum, Summing, WarningKind};
 use crate::printable::printable;
 use crate::report::{FORMAT, Report, StatementEntry, VERSION};
 use crate::session::Proxy;
@@ -84,33 +84,14 @@ pub enum Verdict {
     /// They are not.
     Differs {
         /// In the report.
-        reported: Sums,
+        reported: RowSum,
         /// On this server.
-        found: Sums,
+        found: RowSum,
     },
     /// The report does not have all of it, or not the statement.
     NotReported(&'static str),
     /// The server refused the statement.
     Refused(String),
-}
-
-/// Rows, their bytes and their checksum.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sums {
-    /// How many.
-    pub rows: u64,
-    /// Their payload bytes.
-    pub bytes: u64,
-    /// The sum of their hashes.
-    pub checksum: u64,
-}
-
-impl Sums {
-    fn add(&mut self, rows: u64, bytes: u64, checksum: u64) {
-        self.rows += rows;
-        self.bytes += bytes;
-        self.checksum = self.checksum.wrapping_add(checksum);
-    }
 }
 
 impl Comparison {
@@ -160,6 +141,23 @@ pub fn read_report(path: &Path) -> Result<Report, VerifyError> {
     }
 }
 
+/// What nobody can tell of the dump by comparing its tables, one line each: then it is not shown to be whole.
+pub fn shortcomings(report: &Report) -> Vec<String> {
+    let mut lines = Vec::new();
+    if report.exit_status != 0 {
+        lines.push(format!("the dump itself ended with status {}", report.exit_status));
+    }
+    if report.statements_left_out > 0 {
+        lines.push(format!("{} statements found no place in the report", report.statements_left_out));
+    }
+    let left_out = report.warnings.iter().filter(|warning| warning.kind == WarningKind::TableLeftOut);
+    lines.extend(left_out.map(|warning| warning.message.clone()));
+    if report.statements.is_empty() {
+        lines.push("the dump has read no table".to_owned());
+    }
+    lines
+}
+
 /// Compares the tables of `report` with those of the server that `proxy` reaches, and gives each to `tell`, in the
 /// order of their names.
 ///
@@ -194,7 +192,7 @@ async fn compare(
     credentials: &Credentials,
     connection: &mut Option<Connection>,
 ) -> Result<Verdict, VerifyError> {
-    let (mut reported, mut found) = (Sums::default(), Sums::default());
+    let (mut reported, mut found) = (RowSum::default(), RowSum::default());
     for entry in entries {
         if !entry.is_complete {
             return Ok(Verdict::NotReported("the dump does not have all of it"));
@@ -205,7 +203,7 @@ async fn compare(
         let Some(settings) = report.settings.get(entry.settings) else {
             return Ok(Verdict::NotReported("the report does not have its settings"));
         };
-        reported.add(entry.rows, entry.row_bytes, entry.checksum);
+        reported.add(entry.sum());
         if !connection.as_ref().is_some_and(|connection| connection.is_for(settings, entry.character_set)) {
             *connection = Some(Connection::open(proxy, credentials, settings, entry.character_set).await?);
         }
@@ -214,7 +212,7 @@ async fn compare(
             Ok(sum) => sum,
             Err(refused) => return Ok(Verdict::Refused(refused)),
         };
-        found.add(sum.rows, sum.bytes, sum.checksum);
+        found.add(sum);
     }
     Ok(if reported == found {
         Verdict::Same { rows: found.rows, bytes: found.bytes }

@@ -2,7 +2,7 @@
 //! stderr, gets into a dump.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::LazyLock;
@@ -279,6 +279,28 @@ fn the_clients_stderr_stays_out_of_the_dump() -> Result<()> {
     let (text, _) = dump(&["shop", "missing"], &["--stderr", &errors.to_string_lossy()])?;
     ensure!(!text.contains("Couldn't find table"), "{text}");
     ensure!(fs::read_to_string(&errors)?.contains("Couldn't find table"));
+    Ok(())
+}
+
+#[test]
+fn nothing_takes_the_place_of_the_dump() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let file = dir.path().join("dump.sql");
+    for (option, path, told) in [
+        ("--stderr", file.to_string_lossy().into_owned(), "the dump's own file"),
+        ("--report", file.to_string_lossy().into_owned(), "the dump's own file"),
+        ("--report", "/dev/null".to_owned(), "no regular file"),
+    ] {
+        let errors = dir.path().join("errors");
+        let mut command = run::command(dir.path(), &[option, &path]);
+        command.args(run::arguments("mysqldump", &server().tcp(), &["shop"]));
+        command.stdout(fs::File::create(&file)?).stderr(fs::File::create(&errors)?);
+        let status = Running::start_as_is(&mut command)?.wait(LIMIT)?;
+        let errors = fs::read_to_string(&errors)?;
+        ensure!(status.code() == Some(73) && errors.contains(told), "{option} {path}: {status} {errors}");
+        ensure!(fs::metadata(&file)?.len() == 0, "{option} {path}: the client was started");
+    }
+    ensure!(fs::metadata("/dev/null")?.file_type().is_char_device());
     Ok(())
 }
 

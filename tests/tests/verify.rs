@@ -81,7 +81,7 @@ fn a_restored_copy_is_compared_table_by_table() -> Result<()> {
     let same = dumped.verify(&at, PASSWORD)?;
     ensure!(same.code() == 0, "{} {}", same.text(), same.stderr);
     ensure!(
-        line(&same.text(), "shop.orders")?.starts_with("same") && same.text().contains("3 tables"),
+        line(&same.text(), "shop.orders")?.starts_with("same") && same.text().contains("the same: 3 tables"),
         "{}",
         same.text()
     );
@@ -97,6 +97,28 @@ fn a_restored_copy_is_compared_table_by_table() -> Result<()> {
         let text = changed.text();
         ensure!(line(&text, table)?.contains(told), "{change}: {text}");
         ensure!(line(&text, "shop.odd name")?.starts_with("same"), "{change}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dump_that_is_not_whole_is_not_taken_for_verified() -> Result<()> {
+    let dumped = Dumped::new()?;
+    let at = dumped.server.address().to_string();
+    let report = fs::read_to_string(dumped.report())?;
+    let report: serde_json::Value = serde_json::from_str(&report)?;
+    let left_out = serde_json::json!({"kind": "table-left-out", "table": "a.b", "message": "a.b was listed"});
+    for (key, value, told) in [
+        ("exit_status", 2.into(), "the dump itself ended with status 2"),
+        ("statements", serde_json::json!([]), "has read no table"),
+        ("statements_left_out", 7.into(), "7 statements found no place"),
+        ("warnings", serde_json::json!([left_out]), "a.b was listed"),
+    ] {
+        let mut report = report.clone();
+        report[key] = value;
+        fs::write(dumped.report(), report.to_string())?;
+        let finished = dumped.verify(&at, PASSWORD)?;
+        ensure!(finished.code() == 1 && finished.text().contains(told), "{key}: {}", finished.text());
     }
     Ok(())
 }

@@ -89,8 +89,7 @@ impl Ledger {
 
     /// Tells of a warning: in the log, in metrics, in the report.
     pub(crate) fn warn(&self, warning: Warning) {
-        let message = printable(warning.message.as_bytes());
-        warn!(kind = warning.kind.name(), "{message}");
+        warn!(kind = warning.kind.name(), "{}", warning.message);
         metrics::counter!("spillway_warnings_total", "kind" => warning.kind.name()).increment(1);
         let mut book = self.book();
         book.warnings_in_all += 1;

@@ -12,11 +12,22 @@ const NULL: u8 = 0xfb;
 /// Rows, their bytes, and a checksum that does not depend on their order: the sum, modulo 2^64, of each row's XXH3 (64
 /// bits, seed 0) over its payload. A restored table gives its rows in another order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RowSum {
-    pub(crate) rows: u64,
+pub struct RowSum {
+    /// How many.
+    pub rows: u64,
     /// Payload bytes of the rows.
-    pub(crate) bytes: u64,
-    pub(crate) checksum: u64,
+    pub bytes: u64,
+    /// The sum of their hashes.
+    pub checksum: u64,
+}
+
+impl RowSum {
+    /// Adds other rows.
+    pub(crate) fn add(&mut self, others: Self) {
+        self.rows += others.rows;
+        self.bytes += others.bytes;
+        self.checksum = self.checksum.wrapping_add(others.checksum);
+    }
 }
 
 /// Sums the rows of one response.
@@ -33,10 +44,8 @@ impl Summing {
         self.sum
     }
 
-    fn add(&mut self, hash: u64, len: u64) {
-        self.sum.rows += 1;
-        self.sum.bytes += len;
-        self.sum.checksum = self.sum.checksum.wrapping_add(hash);
+    fn add(&mut self, checksum: u64, bytes: u64) {
+        self.sum.add(RowSum { rows: 1, bytes, checksum });
     }
 }
 

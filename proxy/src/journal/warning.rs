@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::printable;
+
 /// What may be wrong with a dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -41,8 +43,9 @@ pub struct Warning {
 
 impl Warning {
     pub(super) fn non_transactional(table: String, engine: &str) -> Self {
+        let shown = printable(table.as_bytes());
         let message = format!(
-            "{table} is of {engine}, which has no transactions: its rows were not read as of the snapshot, and do not \
+            "{shown} is of {engine}, which has no transactions: its rows were not read as of the snapshot, and do not \
              belong to the dump's binlog position; convert it to InnoDB, or dump it under a lock"
         );
         Self { kind: WarningKind::NonTransactional, table, message }
@@ -54,21 +57,24 @@ impl Warning {
             0 => "the session ended before".to_owned(),
             _ => format!("error {code}"),
         };
+        let shown = printable(table.as_bytes());
         let message =
-            format!("{table} was not read to its end: {reason}; the dump lacks its data, make it again");
+            format!("{shown} was not read to its end: {reason}; the dump lacks its data, make it again");
         Self { kind: WarningKind::TableNotRead, table, message }
     }
 
     pub(super) fn left_out(table: String) -> Self {
+        let shown = printable(table.as_bytes());
         let message = format!(
-            "{table} was listed, but its rows were never asked for: the dump lacks its data; if that is meant, leave it \
+            "{shown} was listed, but its rows were never asked for: the dump lacks its data; if that is meant, leave it \
              out by an option of the client's"
         );
         Self { kind: WarningKind::TableLeftOut, table, message }
     }
 
     pub(super) fn client_gone(table: String) -> Self {
-        let message = format!("the client went away while it read {table}: its dump ends there");
+        let shown = printable(table.as_bytes());
+        let message = format!("the client went away while it read {shown}: its dump ends there");
         Self { kind: WarningKind::ClientGone, table, message }
     }
 }

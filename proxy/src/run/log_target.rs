@@ -231,7 +231,7 @@ fn directories(env: &dyn Fn(&str) -> Option<OsString>) -> Vec<Directory> {
 }
 
 /// Whether both write to one file, pipe or socket, and that is not a terminal.
-fn is_same_file(one: &(impl AsFd + IsTerminal), other: &(impl AsFd + IsTerminal)) -> bool {
+pub(super) fn is_same_file(one: &(impl AsFd + IsTerminal), other: &(impl AsFd + IsTerminal)) -> bool {
     match (fstat(one), fstat(other)) {
         (Ok(first), Ok(second)) => {
             (first.st_dev, first.st_ino) == (second.st_dev, second.st_ino) && !one.is_terminal()

@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use indicatif::{HumanBytes, HumanCount};
 use tempfile::NamedTempFile;
 
+use super::log_target::is_same_file;
 use super::{ClientExit, Plan, RunError};
 use crate::report::{FORMAT, Report, Summary, VERSION};
 use crate::session::Proxy;
@@ -77,11 +78,20 @@ impl ReportFile {
     /// # Errors
     /// [`RunError::Report`] if there is no such directory, or it cannot be written.
     pub fn create(path: &Path) -> Result<Self, RunError> {
+        let failed = |source| RunError::Report { path: path.to_owned(), source };
+        if let Ok(there) = File::open(path) {
+            // Neither a device nor the dump is to be replaced.
+            refuse_the_dump(&there).map_err(failed)?;
+            if !there.metadata().is_ok_and(|metadata| metadata.is_file()) {
+                return Err(failed(io::Error::other("it is no regular file")));
+            }
+        }
+        let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let file = tempfile::Builder::new()
             .prefix(".spillway-report-")
             .tempfile_in(directory.unwrap_or_else(|| Path::new(".")))
-            .map_err(|source| RunError::Report { path: path.to_owned(), source })?;
+            .map_err(failed)?;
         Ok(Self { path: path.to_owned(), file })
     }
 
@@ -105,7 +115,17 @@ impl ReportFile {
 /// [`RunError::Stderr`].
 pub fn open_stderr(path: &Path) -> Result<OwnedFd, RunError> {
     let opened = File::options().append(true).create(true).open(path);
-    opened.map(Into::into).map_err(|source| RunError::Stderr { path: path.to_owned(), source })
+    let opened = opened.and_then(|file| refuse_the_dump(&file).map(|()| file.into()));
+    opened.map_err(|source| RunError::Stderr { path: path.to_owned(), source })
+}
+
+/// Nothing but the client writes into the file that stdout is.
+fn refuse_the_dump(file: &File) -> io::Result<()> {
+    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    match is_regular && is_same_file(&io::stdout(), file) {
+        true => Err(io::Error::other("it is the dump's own file (stdout)")),
+        false => Ok(()),
+    }
 }
 
 impl Outcome {

@@ -95,6 +95,7 @@ impl Relay {
         }
         if command == Command::RESET_CONNECTION && matches!(end, ResponseEnd::Status(_)) {
             self.kept.holds_locks = false;
+            self.journal.on_reset();
             if let Some(continuity) = &mut self.continuity {
                 continuity.on_reset();
             }
