@@ -125,7 +125,6 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     }
     let written = report.map_or(Ok(()), |report| report.write(&outcome.report(&plan, &proxy)));
     let code = exit::of_run(&outcome, &plan, &proxy, &options, log);
-    log.remove_if_empty();
     match written {
         // What is wrong with the dump goes before what is wrong with its report.
         Err(error) if code == ExitCode::SUCCESS => Err(error.into()),
@@ -133,7 +132,10 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
             log.tell(&error);
             Ok(code)
         }
-        Ok(()) => Ok(code),
+        Ok(()) => {
+            log.remove_if_empty();
+            Ok(code)
+        }
     }
 }
 
