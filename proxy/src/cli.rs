@@ -137,7 +137,7 @@ impl Cli {
 }
 
 /// Settings that have no meaning for the private proxy of `run`.
-const SERVE_ONLY: [&str; 10] = [
+const SERVE_ONLY: [&str; 11] = [
     "listen",
     "shutdown_grace",
     "allow_socket_upstream",
@@ -148,6 +148,7 @@ const SERVE_ONLY: [&str; 10] = [
     "tls_self_signed",
     "tls_client_ca",
     "tls_client_cert",
+    "log_format",
 ];
 
 /// Settings that change nothing for `check`: looked at, as far as they could keep `serve` from starting, but not shown in

@@ -24,8 +24,8 @@ pub use given::Given;
 pub use routes::{Configuration, RouteSettings};
 pub use secret::Secret;
 pub use settings::{
-    AuthMode, ClientCertMode, ClientTlsMode, Settings, SpoolCompress, TlsVersion, UpstreamCompression,
-    UpstreamTlsMode,
+    AuthMode, ClientCertMode, ClientTlsMode, LogFormat, Settings, SpoolCompress, TlsVersion,
+    UpstreamCompression, UpstreamTlsMode,
 };
 pub use units::{LevelError, LogLevel};
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, lookup_host};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::field::Empty;
+use tracing::{Instrument, debug, error_span, warn};
 
 use crate::client_address::ClientAddress;
 use crate::current::Current;
@@ -195,7 +196,17 @@ async fn serve_client(terms: Arc<Terms>, client: Accepted, mut from: ClientAddre
             Err(error) => return refuse_header(&terms, &from, &error),
         }
     }
-    let span = info_span!("session", route = terms.route, client = from.shown, via = from.via);
+    // Of a level at which warnings, too, tell whose they are; what is empty becomes known on the way.
+    let span = error_span!(
+        "session",
+        id = Empty,
+        route = terms.route,
+        client = from.shown,
+        via = from.via,
+        user = Empty,
+        program = Empty,
+        upstream = Empty
+    );
     terms.proxy.session(client, from, stop).instrument(span).await;
 }
 
@@ -209,8 +220,7 @@ fn refuse_header(terms: &Terms, from: &ClientAddress, error: &HeaderError) {
             terms.proxy.probes.note(from.ip());
         }
         _ => warn!(
-            route = terms.route,
-            peer = from.shown,
+                peer = from.shown,
             %error,
             hint = "--proxy-protocol-networks has this peer: have it send one, or take it out",
             "no PROXY header; closed the connection"

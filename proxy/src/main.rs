@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use spillway::check::{Verdict, check};
 use spillway::cli::{CheckArgs, Cli, Command, RunArgs, ServeArgs, VerifyArgs};
-use spillway::config::{AuthMode, Configuration, LogLevel};
+use spillway::config::{AuthMode, Configuration, LogFormat, LogLevel};
 use spillway::journal::Ledger;
 use spillway::lanes;
 use spillway::routes::Routes;
@@ -48,7 +48,8 @@ fn run_serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let ansi = std::io::stderr().is_terminal();
-    let set_log_level = log::init(&configuration.log_level(), ansi, std::io::stderr)?;
+    let set_log_level =
+        log::init(&configuration.log_level(), configuration.log_format(), ansi, std::io::stderr)?;
     let routes = Routes::new(configuration, set_log_level)?;
     raise_open_files();
     lanes::block_on(async {
@@ -64,7 +65,7 @@ fn verify(args: VerifyArgs) -> anyhow::Result<ExitCode> {
     let ansi = std::io::stderr().is_terminal();
     let level = settings.log_level.clone().unwrap_or_else(LogLevel::warn);
     // The level stays what it is.
-    let _ = log::init(&level, ansi, std::io::stderr)?;
+    let _ = log::init(&level, LogFormat::Human, ansi, std::io::stderr)?;
     settings.auth = Some(AuthMode::Stored);
     if settings.needs_credentials() {
         return Err(VerifyError::NoAccount.into());
@@ -100,7 +101,7 @@ fn run_command(args: RunArgs, log: &LogTarget) -> anyhow::Result<ExitCode> {
     let mut settings = args.settings.with_file()?;
     let level = settings.log_level.clone().unwrap_or_else(LogLevel::warn);
     // The level stays what it is.
-    let _ = log::init(&level, log.is_terminal(), log.clone())?;
+    let _ = log::init(&level, LogFormat::Human, log.is_terminal(), log.clone())?;
     let named = settings.upstream.as_deref().and_then(<[_]>::first).cloned();
     let plan = Plan::from_command(&args.command, named)?;
     settings.upstream.get_or_insert_with(|| vec![plan.upstream().clone()]);
@@ -143,7 +144,8 @@ fn run_check(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let settings = args.settings.with_file()?;
     // The report says what a warning would.
     let level = settings.log_level.clone().unwrap_or_else(LogLevel::error);
-    let _ = log::init(&level, std::io::stderr().is_terminal(), std::io::stderr)?;
+    let format = settings.log_format.unwrap_or_default();
+    let _ = log::init(&level, format, std::io::stderr().is_terminal(), std::io::stderr)?;
     if settings.listen.is_some() {
         settings.listen_addresses()?;
     }

@@ -240,13 +240,14 @@ fn is_any_port(listen: &Endpoint) -> bool {
 /// What the log is told of a change.
 struct Changes {
     changed: String,
-    needs_restart: Option<&'static str>,
+    needs_restart: Option<String>,
 }
 
 impl Changes {
     /// What `now` changes. What it cannot change is taken out of it.
     fn new(now: &mut Configuration, before: &Configuration) -> Self {
-        let needs_restart = now.keep_spool_dir(before).then_some("spool_dir");
+        let needs_restart = now.keep_what_needs_restart(before);
+        let needs_restart = (!needs_restart.is_empty()).then(|| needs_restart.join(", "));
         let changes = now.changes(before);
         let changed = if changes.is_empty() { "no setting".to_owned() } else { changes.join(", ") };
         Self { changed, needs_restart }

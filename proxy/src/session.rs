@@ -25,7 +25,8 @@ use std::time::Duration;
 use spillway_protocol::Compression;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::field::Value;
+use tracing::{Span, info, warn};
 
 use crate::backend::Upstreams;
 use crate::backend::login::OWN_LOGIN;
@@ -111,6 +112,7 @@ impl Proxy {
         let started = Instant::now();
         let listed = self.sessions.begin(&from, self.route.clone(), &stop);
         let stop = listed.session().stop().clone();
+        tell_span("id", Some(listed.session().id));
         let mut applicant = Applicant::new(client, self.client_tls.clone());
         let ready = tokio::select! {
             ready = self.establish(&mut applicant, &from, listed.session()) => ready,
@@ -236,8 +238,12 @@ impl Proxy {
         let program = ready.response.attribute(b"program_name").map(printable);
         let Ready { backend, server, login, .. } = ready;
         let upstream = server.to_string();
+        let user = printable(&login.user);
+        tell_span("user", Some(&user));
+        tell_span("program", program.as_ref());
+        tell_span("upstream", Some(&upstream));
         session.set_login(LoggedIn {
-            user: printable(&login.user),
+            user,
             program,
             upstream: upstream.clone(),
             server_version: login.server_version.clone(),
@@ -288,6 +294,13 @@ impl Proxy {
             return Err(Refusal::ForeignUid(uid));
         }
         Ok(())
+    }
+}
+
+/// Has every line of the session's log from now on tell this of it.
+fn tell_span(field: &'static str, value: Option<impl Value>) {
+    if let Some(value) = value {
+        Span::current().record(field, value);
     }
 }
 

@@ -218,6 +218,13 @@ impl Session {
         lock(&self.about).login = Some(login);
     }
 
+    /// The client has become another user.
+    pub(crate) fn set_user(&self, user: String) {
+        if let Some(login) = &mut lock(&self.about).login {
+            login.user = user;
+        }
+    }
+
     /// The server's answers are to this statement from now on.
     pub(crate) fn set_statement(&self, subject: Arc<str>) {
         let rows_before = self.figures.rows.load(Ordering::Relaxed);

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use super::settings::{AuthMode, ClientCertMode, Settings, SpoolCompress, TlsVersion, UpstreamCompression};
+use super::settings::{
+    AuthMode, ClientCertMode, LogFormat, Settings, SpoolCompress, TlsVersion, UpstreamCompression,
+};
 use super::units::{LogLevel, Size, Span};
 use crate::backend::limits::Limits;
 use crate::endpoint::Endpoint;
@@ -46,6 +48,7 @@ impl Settings {
         Self {
             listen: Some(listen()),
             log_level: Some(LogLevel::default()),
+            log_format: Some(LogFormat::Human),
             shutdown_grace: Some(Span(SHUTDOWN_GRACE)),
             busy_poll: Some(Span(busy_poll())),
             memory: Some(MEMORY),

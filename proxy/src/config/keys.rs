@@ -4,7 +4,7 @@ use super::print::{Print, Printed};
 use super::settings::Settings;
 
 /// Settings of the whole process, which no route can have for itself.
-pub(super) const OF_PROCESS: [&str; 7] = [
+pub(super) const OF_PROCESS: [&str; 8] = [
     "spool_dir",
     "spool_min_free",
     "memory",
@@ -12,7 +12,11 @@ pub(super) const OF_PROCESS: [&str; 7] = [
     "busy_poll",
     "shutdown_grace",
     "log_level",
+    "log_format",
 ];
+
+/// Settings of the process that only a start can change.
+pub(super) const OF_START: [&str; 2] = ["spool_dir", "log_format"];
 
 /// Settings that a route does not take over from the rest of the file: what makes it a route of its own, and its share
 /// of the disk, which is within that of all.
@@ -50,6 +54,14 @@ macro_rules! by_key {
                 }
             }
 
+            /// Has for this key what `others` have.
+            pub(super) fn take_over(&mut self, key: &str, others: &Self) {
+                match key {
+                    $(stringify!($key) => self.$key.clone_from(&others.$key),)*
+                    _ => {}
+                }
+            }
+
             /// The value for this key as it stands in a file.
             pub(super) fn printed(&self, key: &str) -> Option<Printed> {
                 match key {
@@ -71,6 +83,7 @@ by_key! {
     listen,
     upstream,
     log_level,
+    log_format,
     shutdown_grace,
     busy_poll,
     memory,

@@ -11,7 +11,8 @@ use super::layer::Layer;
 use super::routes::{Configuration, RouteSettings};
 use super::secret::Secret;
 use super::settings::{
-    AuthMode, ClientCertMode, ClientTlsMode, SpoolCompress, TlsVersion, UpstreamCompression, UpstreamTlsMode,
+    AuthMode, ClientCertMode, ClientTlsMode, LogFormat, SpoolCompress, TlsVersion, UpstreamCompression,
+    UpstreamTlsMode,
 };
 use super::units::{LogLevel, Size, Span};
 use crate::endpoint::Endpoint;
@@ -121,6 +122,7 @@ print_by_word!(
     AuthMode,
     ClientCertMode,
     ClientTlsMode,
+    LogFormat,
     SpoolCompress,
     TlsVersion,
     UpstreamCompression,

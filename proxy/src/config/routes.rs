@@ -10,9 +10,9 @@ use tracing::info_span;
 use super::error::{ConfigError, Place};
 use super::file::{ConfigFile, RouteTable};
 use super::given::Given;
-use super::keys::{OF_PROCESS, OF_ROUTE};
+use super::keys::{OF_PROCESS, OF_ROUTE, OF_START};
 use super::layer::{Layer, Origin};
-use super::settings::Settings;
+use super::settings::{LogFormat, Settings};
 use super::units::LogLevel;
 use crate::common::Common;
 use crate::endpoint::Endpoint;
@@ -98,6 +98,11 @@ impl Configuration {
         self.process.settings().log_level.clone().unwrap_or_default()
     }
 
+    /// How to log.
+    pub fn log_format(&self) -> LogFormat {
+        self.process.settings().log_format.unwrap_or_default()
+    }
+
     /// How long running sessions may go on after SIGTERM.
     pub fn shutdown_grace(&self) -> Duration {
         self.process.settings().shutdown_grace()
@@ -125,14 +130,14 @@ impl Configuration {
         }
     }
 
-    /// Leaves the spool directory what it was `before`. Gives whether it was to be another one.
-    pub(crate) fn keep_spool_dir(&mut self, before: &Self) -> bool {
-        let before = &before.process.settings().spool_dir;
-        let differs = self.process.settings().spool_dir != *before;
+    /// Leaves what only a start can change what it was `before`. Gives the keys that were to be changed.
+    pub(crate) fn keep_what_needs_restart(&mut self, before: &Self) -> Vec<&'static str> {
+        let before = before.process.settings();
+        let differing = self.process.settings().differing(before);
         for route in self.routes.iter_mut().chain([&mut self.process]) {
-            route.layer.settings.spool_dir.clone_from(before);
+            OF_START.iter().for_each(|key| route.layer.settings.take_over(key, before));
         }
-        differs
+        differing.into_iter().filter(|key| OF_START.contains(key)).collect()
     }
 
     /// What is not the same as it was `before`: keys of the process, and for each route what has become of it.

@@ -209,6 +209,10 @@ pub struct Settings {
     #[arg(long, value_name = "LEVEL", env = "SPILLWAY_LOG_LEVEL")]
     pub log_level: Option<LogLevel>,
 
+    /// How to log: a line an event for people, or an object of JSON a line for programs [default: human]
+    #[arg(long, value_name = "FORMAT", env = "SPILLWAY_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+
     /// Configuration file in TOML; its keys are these options with _ for -. For serve it may have several routes
     #[arg(long, value_name = "FILE", env = "SPILLWAY_CONFIG")]
     #[serde(skip)]
@@ -273,6 +277,17 @@ pub enum UpstreamCompression {
     Zlib,
     /// By zstd.
     Zstd,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs.
+    Json,
 }
 
 /// Compression of the spool.

@@ -2,7 +2,7 @@
 //! phases, and heals nothing: what the session held is gone with its connection.
 
 use spillway_protocol::{Capabilities, ChangeUser, ok_status};
-use tracing::info;
+use tracing::{Span, info};
 
 use super::Proxy;
 use super::applicant::Applicant;
@@ -82,7 +82,10 @@ async fn tell(applicant: &mut Applicant, refusal: &Refusal) {
 
 /// The session is the new user's, with nothing of the old one's.
 fn note_change(parts: &mut RelayParts, change: &ChangeUser<'_>, ok: &[u8]) {
-    info!(user = printable(change.user()), "the session has changed its user");
+    let user = printable(change.user());
+    info!(user, "the session has changed its user");
+    Span::current().record("user", &user);
+    parts.journal.session().set_user(user);
     parts.login.status = ok_status(ok);
     parts.journal.set_schema(change.database());
     if let Some(continuity) = &mut parts.continuity {

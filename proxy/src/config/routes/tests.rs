@@ -188,5 +188,5 @@ fn changes_are_told_by_key_and_route() {
     assert_eq!(changes("upstream = 'db1'", "upstream = 'db2'\nkeepalive = '1s'"), "upstream, keepalive");
     let mut now = load("upstream = 'db1'\nspool_dir = '/tmp'");
     let before = load("upstream = 'db1'");
-    assert!(now.keep_spool_dir(&before) && now.changes(&before).is_empty());
+    assert!(now.keep_what_needs_restart(&before) == ["spool_dir"] && now.changes(&before).is_empty());
 }
