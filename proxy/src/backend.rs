@@ -14,6 +14,7 @@ pub(crate) mod limits;
 pub(crate) mod login;
 pub(crate) mod query;
 mod resolve;
+pub(crate) mod sightings;
 mod tls;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use spillway_protocol::{Capabilities, Compression, ERR_HEADER, Greeting};
 use tokio::io::AsyncWriteExt;
@@ -39,6 +41,7 @@ use connect::{connect_tcp, connect_unix};
 use decline::{await_greeting_and_decline, decline};
 use failure::{AttemptError, Cause, Phase, passes};
 use resolve::Resolver;
+use sightings::{Known, Sightings};
 
 /// A server, as it is named and where it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -113,6 +116,8 @@ pub(crate) struct Upstreams {
     resolver: Arc<Resolver>,
     /// Which of `endpoints` has let somebody in last: the first to be tried.
     preferred: AtomicUsize,
+    /// What is known of each of `endpoints`.
+    sightings: Arc<Sightings>,
 }
 
 impl Upstreams {
@@ -125,7 +130,8 @@ impl Upstreams {
         compression: Option<Compression>,
     ) -> Self {
         let (resolver, preferred) = (Arc::default(), AtomicUsize::new(0));
-        Self { endpoints, limits, tls, secrecy, proxy_protocol, compression, resolver, preferred }
+        let sightings = Arc::new(Sightings::of(endpoints.len()));
+        Self { endpoints, limits, tls, secrecy, proxy_protocol, compression, resolver, preferred, sightings }
     }
 
     /// These in the place of those `before`, whose answers of the resolver stay known; and where the servers are the
@@ -170,6 +176,21 @@ impl Upstreams {
         self.endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_)))
     }
 
+    /// The upstreams, and what the last attempts have shown of them.
+    pub(crate) fn known(&self) -> impl Iterator<Item = (&Endpoint, Known)> {
+        self.endpoints.iter().zip(self.sightings.known(Instant::now()))
+    }
+
+    /// Keeps in mind what an attempt has shown of an upstream.
+    fn note<T>(&self, upstream: usize, ended: &Result<T, Ended>) {
+        match ended {
+            Ok(_) => self.sightings.greeted(upstream),
+            Err(Ended::Attempt(error)) => self.sightings.failed(upstream, error),
+            Err(Ended::For(error @ ReachError::Refused { .. })) => self.sightings.failed(upstream, error),
+            Err(Ended::For(_)) => {}
+        }
+    }
+
     /// Tries the upstreams by turns until one greets: one that is `like` the one that has greeted the client already, if
     /// there was one. Every try is one of `attempts`.
     ///
@@ -182,8 +203,10 @@ impl Upstreams {
     ) -> Result<Reached, ReachError> {
         let mut gone = pin!(gone);
         loop {
-            let upstream = &self.endpoints[attempts.begin(self.preferred.load(Ordering::Relaxed))];
-            let error = match self.attempt(upstream, attempts, like, gone.as_mut()).await {
+            let turn = attempts.begin(self.preferred.load(Ordering::Relaxed));
+            let ended = self.attempt(&self.endpoints[turn], attempts, like, gone.as_mut()).await;
+            self.note(turn, &ended);
+            let error = match ended {
                 Ok(reached) => return Ok(reached),
                 Err(Ended::For(error)) => return Err(error),
                 Err(Ended::Attempt(error)) => error,
@@ -211,6 +234,9 @@ impl Upstreams {
                 }
                 Err(error) => Err(error.into()),
             };
+            if let Some(upstream) = self.endpoints.iter().position(|endpoint| *endpoint == server.upstream) {
+                self.note(upstream, &greeted);
+            }
             match greeted {
                 Ok(reached) => return Ok(reached),
                 Err(Ended::For(error)) => return Err(error),

@@ -137,7 +137,7 @@ impl Cli {
 }
 
 /// Settings that have no meaning for the private proxy of `run`.
-const SERVE_ONLY: [&str; 11] = [
+const SERVE_ONLY: [&str; 13] = [
     "listen",
     "shutdown_grace",
     "allow_socket_upstream",
@@ -149,6 +149,8 @@ const SERVE_ONLY: [&str; 11] = [
     "tls_client_ca",
     "tls_client_cert",
     "log_format",
+    "metrics",
+    "web",
 ];
 
 /// Settings that change nothing for `check`: looked at, as far as they could keep `serve` from starting, but not shown in

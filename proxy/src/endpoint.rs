@@ -29,6 +29,14 @@ impl Endpoint {
         Self::parse(input, Role::Listener)
     }
 
+    /// Reads the address of a listener that speaks HTTP: as [`Endpoint::parse_listen`], without Unix sockets.
+    pub fn parse_http(input: &str) -> Result<Self, EndpointError> {
+        match Self::parse_listen(input)? {
+            Self::Unix(_) => Err(EndpointError::NotTcp { input: input.into() }),
+            tcp => Ok(tcp),
+        }
+    }
+
     fn parse(input: &str, role: Role) -> Result<Self, EndpointError> {
         if input.is_empty() {
             return Err(EndpointError::Empty);
@@ -83,6 +91,12 @@ pub enum EndpointError {
     /// A listener needs a port.
     #[error("address `{input}` has no port: give ADDR:PORT, or port 0 to let the system choose one")]
     NoPort {
+        /// What was given.
+        input: String,
+    },
+    /// A Unix socket where a port is needed.
+    #[error("address `{input}` is a Unix socket: give ADDR:PORT, which browsers and Prometheus can reach")]
+    NotTcp {
         /// What was given.
         input: String,
     },
@@ -273,6 +287,7 @@ mod tests {
             assert!(matches!(error, EndpointError::NoPort { .. }), "{input}");
         }
         let error = Endpoint::parse_listen("a:x").expect_err("no number").to_string();
+        assert!(matches!(Endpoint::parse_http("unix:/s"), Err(EndpointError::NotTcp { .. })));
         assert_eq!(error, "address `a:x`: port `x` is not a number from 0 to 65535");
     }
 

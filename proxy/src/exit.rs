@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use spillway::admin::AdminError;
 use spillway::config::{ConfigError, LevelError};
 use spillway::run::{LogTarget, Outcome, Plan, RunError, RunOptions, SummaryMode};
 use spillway::session::Proxy;
@@ -49,7 +50,10 @@ pub(crate) fn failed(error: &anyhow::Error, log: &LogTarget) -> ExitCode {
             _ => CONFIG,
         });
     }
-    let config = error.is::<ConfigError>() || error.is::<ActivationError>() || error.is::<LevelError>();
+    let config = error.is::<ConfigError>()
+        || error.is::<AdminError>()
+        || error.is::<ActivationError>()
+        || error.is::<LevelError>();
     ExitCode::from(if config { CONFIG } else { INTERNAL })
 }
 

@@ -12,8 +12,12 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle as TaskHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -96,6 +100,12 @@ impl Lanes {
         self.sessions.spawn_on(session, &lane.runtime);
     }
 
+    /// For a look at the lanes from elsewhere.
+    pub(crate) fn pulse(&self) -> Pulse {
+        let lanes = iter::once(&self.first).chain(&self.others);
+        Pulse(Mutex::new(lanes.map(|lane| (lane.runtime.clone(), None)).collect()))
+    }
+
     fn lanes(&self) -> impl Iterator<Item = &Lane> {
         iter::once(&self.first).chain(self.others.iter().filter(|lane| lane.is_alive()))
     }
@@ -139,6 +149,33 @@ impl Lane {
     }
 }
 
+/// Whether the lanes turn.
+#[derive(Debug)]
+pub(crate) struct Pulse(Mutex<Vec<(Handle, Option<TaskHandle<()>>)>>);
+
+impl Pulse {
+    /// Whether every lane runs a task, and does so within `limit`. A lane that does not is given no other one before it
+    /// has run the last. Cancel safe.
+    pub(crate) async fn beats(&self, limit: Duration) -> bool {
+        let all = async {
+            let mut lanes = self.0.lock().await;
+            for (lane, beat) in &mut *lanes {
+                beat.get_or_insert_with(|| lane.spawn(async {}));
+            }
+            for (_, beat) in &mut *lanes {
+                let Some(task) = beat else { continue };
+                // A runtime that is over drops the task, which is an error.
+                if task.await.is_err() {
+                    return false;
+                }
+                *beat = None;
+            }
+            true
+        };
+        timeout(limit, all).await.unwrap_or(false)
+    }
+}
+
 /// Threads for disk jobs and look-ups, of all lanes together and of one lane at least. A job that finds none waits.
 const MAX_BLOCKING_THREADS: usize = 512;
 const MIN_BLOCKING_THREADS: usize = 16;
@@ -174,6 +211,22 @@ mod tests {
         stay.cancel();
         lanes.wait().await;
         assert!(lanes.lanes().all(|lane| lane.load.load(Ordering::Relaxed) == 0));
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_stands_still_is_noticed() {
+        let lanes = Lanes::start().unwrap();
+        let pulse = lanes.pulse();
+        assert!(pulse.beats(Duration::from_secs(60)).await);
+        // Of a machine with one core there is but this thread, which cannot stand still and look.
+        let Some(other) = lanes.others.first() else { return };
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        other.runtime.spawn(async move { wait.recv() });
+        assert!(!pulse.beats(Duration::from_millis(50)).await);
+        drop(go_on);
+        assert!(pulse.beats(Duration::from_secs(60)).await);
+        drop(lanes);
+        assert!(!pulse.beats(Duration::from_secs(60)).await);
     }
 
     #[tokio::test]

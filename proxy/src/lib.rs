@@ -6,10 +6,11 @@
 //!                     └──► check ─► backend, spool
 //! ```
 //!
-//! Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
+//! `admin` shows what they do. Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
 
 #![warn(missing_docs)]
 
+pub mod admin;
 mod backend;
 mod busy_poll;
 pub mod check;

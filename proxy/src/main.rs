@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use spillway::admin::Sockets;
 use spillway::check::{Verdict, check};
 use spillway::cli::{CheckArgs, Cli, Command, RunArgs, ServeArgs, VerifyArgs};
 use spillway::config::{AuthMode, Configuration, LogFormat, LogLevel};
@@ -50,11 +51,13 @@ fn run_serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let ansi = std::io::stderr().is_terminal();
     let set_log_level =
         log::init(&configuration.log_level(), configuration.log_format(), ansi, std::io::stderr)?;
+    let (metrics, web) = configuration.http();
+    let sockets = Sockets::bind(metrics, web)?;
     let routes = Routes::new(configuration, set_log_level)?;
     raise_open_files();
     lanes::block_on(async {
         let listeners = routes.bind(passed).await?;
-        serve(routes, listeners).await.context("cannot start serving")?;
+        serve(routes, listeners, sockets).await.context("cannot start serving")?;
         Ok(ExitCode::SUCCESS)
     })
     .context(NO_RUNTIME)?

@@ -4,12 +4,14 @@
 //! others of their time. What must not begin anew is [`Common`] to all.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::admin::Watched;
 use crate::common::Common;
 use crate::config::{ConfigError, Configuration, LogLevel};
 use crate::current::Current;
@@ -27,6 +29,8 @@ pub struct Routes {
     plan: Plan,
     common: Arc<Common>,
     set_log_level: SetLogLevel,
+    /// Those of the plan, for who looks at them.
+    watched: Arc<Current<Vec<Arc<Proxy>>>>,
     /// Where clients are accepted.
     doors: Vec<Door>,
 }
@@ -74,7 +78,8 @@ impl Routes {
     pub fn new(configuration: Configuration, set_log_level: SetLogLevel) -> Result<Self, ConfigError> {
         let common = Arc::new(configuration.common()?);
         let plan = Plan::new(configuration, &common, &[])?;
-        Ok(Self { plan, common, set_log_level, doors: Vec::new() })
+        let watched = Arc::new(Current::new(plan.proxies.clone()));
+        Ok(Self { plan, common, set_log_level, watched, doors: Vec::new() })
     }
 
     /// Binds all addresses, where there are no sockets that were passed for them.
@@ -97,6 +102,19 @@ impl Routes {
     /// What was read last.
     pub(crate) fn configuration(&self) -> &Configuration {
         &self.plan.configuration
+    }
+
+    /// For who looks at the sessions.
+    pub(crate) fn watched(&self, acceptors: &Acceptors, began: SystemTime) -> Watched {
+        Watched {
+            proxies: Arc::clone(&self.watched),
+            sessions: Arc::clone(&self.common.sessions),
+            memory: Arc::clone(&self.common.memory),
+            disk: Arc::clone(&self.common.disk),
+            pulse: acceptors.lanes.pulse(),
+            draining: acceptors.stop_accepting.clone(),
+            began,
+        }
     }
 
     /// Responses that ended with an error of Spillway's own, of sessions that are over.
@@ -157,6 +175,7 @@ impl Routes {
             self.doors.extend(door);
         }
         old.into_iter().flatten().for_each(|door| door.stop.cancel());
+        self.watched.set(plan.proxies.clone());
         self.plan = plan;
         Ok(changes)
     }

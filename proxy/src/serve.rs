@@ -4,23 +4,26 @@
 //! `--shutdown-grace` at most; after that, or at a second signal, their clients are told and cut off.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::admin::{Admin, Sockets};
 use crate::lanes::Lanes;
 use crate::listener::Listener;
 use crate::routes::{Acceptors, Routes};
 use crate::service::Notifier;
 
-/// Serves until a signal ends it; `listeners` are those that the routes have bound. Returns how many responses ended
-/// with an error of Spillway's own.
+/// Serves until a signal ends it; `listeners` are those that the routes have bound, and metrics and the web page are on
+/// `sockets`. Returns how many responses ended with an error of Spillway's own.
 ///
 /// # Errors
 /// If the process cannot receive signals, or start threads.
-pub async fn serve(mut routes: Routes, listeners: Vec<Listener>) -> std::io::Result<u64> {
+pub async fn serve(mut routes: Routes, listeners: Vec<Listener>, sockets: Sockets) -> std::io::Result<u64> {
+    let began = SystemTime::now();
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
         interrupt: signal(SignalKind::interrupt())?,
@@ -33,6 +36,7 @@ pub async fn serve(mut routes: Routes, listeners: Vec<Listener>) -> std::io::Res
         stop_sessions: CancellationToken::new(),
     };
     routes.begin(listeners, &acceptors);
+    let admin = Admin::start(sockets, routes.watched(&acceptors, began))?;
     let notifier = Arc::new(Notifier::from_env());
     notifier.ready().await;
     let telling = {
@@ -60,6 +64,7 @@ pub async fn serve(mut routes: Routes, listeners: Vec<Listener>) -> std::io::Res
     }
     stop_sessions.cancel();
     lanes.wait().await;
+    admin.end().await;
     telling.abort();
     let _ = telling.await; // It is cancelled, as it never ends by itself.
     info!("stopped");

@@ -175,6 +175,7 @@ impl Figures {
     /// How much earlier the server had finished the last response of rows than the client.
     pub(crate) fn set_lead(&self, lead: Duration) {
         self.lead_ms.store(millis(lead), Ordering::Relaxed);
+        metrics::histogram!("spillway_lead_seconds").record(lead.as_secs_f64());
     }
 }
 

@@ -17,6 +17,7 @@
 //! - [`Scripted`]: a server that says what a test has it say;
 //! - [`Raw`]: a client that speaks the protocol by hand, for what no library offers, compressed ([`packed`]) or not;
 //! - [`drivers`]: programs in Python and JavaScript;
+//! - [`http`], [`exposition`]: who looks at a proxy from outside: requests by hand, Prometheus;
 //! - [`matrix`]: every server with every client in every way;
 //! - [`data`]: the tables to dump.
 //!
@@ -33,8 +34,10 @@ pub mod data;
 pub mod dns;
 pub mod docs;
 pub mod drivers;
+pub mod exposition;
 pub mod fault;
 pub mod handshakes;
+pub mod http;
 pub mod leash;
 pub mod log;
 mod mariadb;

@@ -192,6 +192,14 @@ impl Spillway {
         self.log.wait_for_nth("session ended", count, limit)
     }
 
+    /// Where it serves over HTTP, by the line that begins so: `metrics on`, `web page on`.
+    pub fn http_address(&self, what: &str) -> Result<SocketAddr> {
+        let line = self.output.wait_for(&format!("{what} http://"), START_LIMIT)?;
+        let (_, url) = line.split_once("http://").context("no URL")?;
+        let address = url.split('/').next().unwrap_or_default();
+        address.parse().with_context(|| line.clone())
+    }
+
     /// Its process number.
     pub fn pid(&self) -> u32 {
         self.running.pid()

@@ -110,9 +110,10 @@ The password of `--user`. It has no flag, as others could read it in the list of
 - text; the file that holds it must belong to root or to Spillway's own user and be closed to all others
 ";
 
-const TYPES: [(&str, &str); 12] = [
+const TYPES: [(&str, &str); 13] = [
     ("SERVER", "`HOST`, `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`"),
     ("ADDR", "`ADDR:PORT`, `[IPV6]:PORT` or `unix:PATH`"),
+    ("ADDR:PORT", "`ADDR:PORT` or `[IPV6]:PORT`"),
     ("DIR", "a directory"),
     ("FILE", "a file"),
     ("PATH", "a file or a directory"),

@@ -238,6 +238,11 @@ pub(super) fn listen_addresses<'de, D: Deserializer<'de>>(
     parsed_list(deserializer, |text| Endpoint::parse_listen(text).map_err(|error| error.to_string()))
 }
 
+pub(super) fn http_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Endpoint>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Endpoint::parse_http(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
 fn parsed_list<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     parse: impl Fn(&str) -> Result<T, String>,

@@ -4,19 +4,21 @@ use super::print::{Print, Printed};
 use super::settings::Settings;
 
 /// Settings of the whole process, which no route can have for itself.
-pub(super) const OF_PROCESS: [&str; 8] = [
+pub(super) const OF_PROCESS: [&str; 10] = [
     "spool_dir",
     "spool_min_free",
     "memory",
     "drain_limit_total",
     "busy_poll",
     "shutdown_grace",
+    "metrics",
+    "web",
     "log_level",
     "log_format",
 ];
 
 /// Settings of the process that only a start can change.
-pub(super) const OF_START: [&str; 2] = ["spool_dir", "log_format"];
+pub(super) const OF_START: [&str; 4] = ["spool_dir", "log_format", "metrics", "web"];
 
 /// Settings that a route does not take over from the rest of the file: what makes it a route of its own, and its share
 /// of the disk, which is within that of all.
@@ -84,6 +86,8 @@ by_key! {
     upstream,
     log_level,
     log_format,
+    metrics,
+    web,
     shutdown_grace,
     busy_poll,
     memory,

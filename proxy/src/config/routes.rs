@@ -103,6 +103,12 @@ impl Configuration {
         self.process.settings().log_format.unwrap_or_default()
     }
 
+    /// Where metrics and the web page are served.
+    pub fn http(&self) -> (Option<&Endpoint>, Option<&Endpoint>) {
+        let settings = self.process.settings();
+        (settings.metrics.as_ref(), settings.web.as_ref())
+    }
+
     /// How long running sessions may go on after SIGTERM.
     pub fn shutdown_grace(&self) -> Duration {
         self.process.settings().shutdown_grace()

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use super::file::{listen_addresses, one_or_many};
+use super::file::{http_address, listen_addresses, one_or_many};
 use super::secret::Secret;
 use super::units::{LogLevel, Size, Span};
 use crate::credentials::Credentials;
@@ -203,6 +203,17 @@ pub struct Settings {
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', env = "SPILLWAY_PROXY_PROTOCOL_NETWORKS")]
     #[serde(deserialize_with = "one_or_many")]
     pub proxy_protocol_networks: Option<Vec<Network>>,
+
+    /// Serve metrics for Prometheus at /metrics of this address, with /healthz and /readyz; port 0 takes a free one
+    /// [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT", env = "SPILLWAY_METRICS", value_parser = Endpoint::parse_http)]
+    #[serde(deserialize_with = "http_address")]
+    pub metrics: Option<Endpoint>,
+
+    /// Serve a web page of the running sessions on this address, which may be that of --metrics [default: nowhere]
+    #[arg(long, value_name = "ADDR:PORT", env = "SPILLWAY_WEB", value_parser = Endpoint::parse_http)]
+    #[serde(deserialize_with = "http_address")]
+    pub web: Option<Endpoint>,
 
     /// What to log: error, warn, info, debug or trace, for all or by module [default: info for
     /// serve, warn for run, error for check]

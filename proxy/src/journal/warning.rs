@@ -19,6 +19,10 @@ pub enum WarningKind {
 }
 
 impl WarningKind {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::NonTransactional, Self::TableNotRead, Self::TableLeftOut, Self::ClientGone];
+
     /// For metrics and reports.
     pub fn name(self) -> &'static str {
         match self {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use spillway_protocol::{Capabilities, HandshakeResponse, encode_err, encode_packet, is_ssl_request};
 use tokio::time::{Instant, timeout};
 
+use super::error_kind::ErrorKind;
 use super::refusal::Refusal;
 use crate::backend::attempts::Attempts;
 use crate::packet_stream::{HandshakePacket, PacketIoError, PacketStream};
@@ -143,6 +144,7 @@ impl Applicant {
 
     /// Tells the client why it is refused, as far as it can be told.
     pub(crate) async fn tell(&mut self, refusal: &Refusal) {
+        refusal.kind().into_iter().for_each(ErrorKind::count);
         let packet = match refusal {
             Refusal::OwnLogin { payload, .. } => encode_packet(self.packets.next_sequence_id(), payload),
             Refusal::Server { sequence_id, payload, .. } => {

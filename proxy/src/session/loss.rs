@@ -4,6 +4,7 @@ use std::io;
 
 use spillway_protocol::{CompressionError, ResponseError, encode_err};
 
+use super::error_kind::ErrorKind;
 use crate::spool::disk::ReadBackError;
 
 /// Lost connection to server during query.
@@ -52,6 +53,18 @@ pub(crate) enum Loss {
 }
 
 impl Loss {
+    /// For metrics.
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ServerClosed | Self::Server(_) => ErrorKind::ServerLost,
+            Self::Protocol(_) | Self::Decompression(_) => ErrorKind::ServerProtocol,
+            Self::Spool(_) => ErrorKind::Spool,
+            Self::NotReplaced(_) => ErrorKind::NotReplaced,
+            Self::Shutdown => ErrorKind::Shutdown,
+            Self::Client(_) | Self::ClientDecompression(_) => ErrorKind::ClientProtocol,
+        }
+    }
+
     /// The ERR packet that ends a response: what was lost, where, after how much, and what to do.
     pub(crate) fn err_packet(&self, sequence_id: u8, told: &Told, drained: u64) -> Vec<u8> {
         let what = match self {

@@ -42,8 +42,9 @@ impl Probes {
             info!(
                 %peer,
                 times,
-                "clients have left without a login; if these are health checks: in passthrough each costs the server a \
-                 refused login, with --auth stored none"
+                hint = "health checks should ask /readyz of --metrics instead: in passthrough each costs the server a \
+                        refused login, with --auth stored none",
+                "clients have left without a login"
             );
         }
     }

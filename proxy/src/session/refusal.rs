@@ -7,6 +7,7 @@ use spillway_protocol::HandshakeError;
 use tokio_rustls::rustls::{AlertDescription, Error as TlsError};
 use tracing::{debug, info, warn};
 
+use super::error_kind::ErrorKind;
 use crate::backend::ReachError;
 use crate::backend::attempts::GaveUp;
 use crate::backend::failure::{Cause, Phase};
@@ -210,6 +211,37 @@ impl Refusal {
             | Self::NotHealable { .. }
             | Self::OtherVersion { .. }
             | Self::BytesBehindLogin(_) => (one_of(CR_SERVER_LOST, ER_NET_READ_ERROR), b"HY000"),
+        })
+    }
+
+    /// For metrics; none where the client has left.
+    pub(crate) fn kind(&self) -> Option<ErrorKind> {
+        Some(match self {
+            _ if self.is_by_leaving() => return None,
+            Self::ClientGone | Self::ClientLeft(_) => return None,
+            Self::ClientBroken(_) | Self::ClientSilent(_) | Self::BadHandshake(_) | Self::BadChange => {
+                ErrorKind::ClientProtocol
+            }
+            Self::ClientTls(_) | Self::NoTls => ErrorKind::ClientTls,
+            Self::UpstreamTls(_) => ErrorKind::UpstreamTls,
+            Self::ForeignUid(_) => ErrorKind::ForeignUid,
+            Self::NoMemory => ErrorKind::NoMemory,
+            Self::Unreachable(_) => ErrorKind::Unreachable,
+            Self::LostInLogin(_)
+            | Self::NotHealable { .. }
+            | Self::LostInChange(_)
+            | Self::OtherVersion { .. }
+            | Self::BytesBehindLogin(_) => ErrorKind::LoginLost,
+            Self::Cleartext { .. }
+            | Self::NoServerKey { .. }
+            | Self::OtherKey { .. }
+            | Self::ServerKey(_)
+            | Self::Rsa { .. } => ErrorKind::Secrecy,
+            Self::AccessDenied { .. } | Self::OtherUser => ErrorKind::AccessDenied,
+            Self::NotAskable | Self::NotAnswerable(_) => ErrorKind::Unsupported,
+            Self::Stopped => ErrorKind::Shutdown,
+            Self::OwnLogin { .. } | Self::OwnLoginUntold { .. } => ErrorKind::OwnLogin,
+            Self::Server { .. } => ErrorKind::ServerRefused,
         })
     }
 

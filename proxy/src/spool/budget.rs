@@ -26,12 +26,13 @@ pub struct MemoryBudget {
 struct Pool {
     limit: AtomicU64,
     used: AtomicU64,
+    peak: AtomicU64,
 }
 
 impl MemoryBudget {
     /// `limit` bytes in all, `per_session` bytes (`--memory-per-session`) for each session at most.
     pub fn new(limit: u64, per_session: u64) -> Arc<Self> {
-        let pool = Pool { limit: AtomicU64::new(limit), used: AtomicU64::new(0) };
+        let pool = Pool { limit: AtomicU64::new(limit), used: AtomicU64::new(0), peak: AtomicU64::new(0) };
         Arc::new(Self { pool: Arc::new(pool), per_session })
     }
 
@@ -61,6 +62,11 @@ impl MemoryBudget {
         self.pool.used.load(Ordering::Relaxed)
     }
 
+    /// The most that was in use so far.
+    pub fn peak(&self) -> u64 {
+        self.pool.peak.load(Ordering::Relaxed)
+    }
+
     /// What blocks may take. An eighth is kept back for newcomers' floors.
     fn free(&self) -> u64 {
         let limit = self.limit();
@@ -68,9 +74,26 @@ impl MemoryBudget {
     }
 
     fn take(&self, len: u64) -> bool {
-        let limit = self.limit();
-        let grow = |used: u64| used.checked_add(len).filter(|&used| used <= limit);
-        self.pool.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_ok()
+        take_within(self.limit(), len, &self.pool.used, &self.pool.peak)
+    }
+}
+
+/// Adds `len` to what is in use, if it stays within `limit`.
+fn take_within(limit: u64, len: u64, used: &AtomicU64, peak: &AtomicU64) -> bool {
+    let grow = |used: u64| used.checked_add(len).filter(|&used| used <= limit);
+    match used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow) {
+        Ok(before) => {
+            raise(peak, before + len);
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Writes only what is a new peak: blocks are taken more often than that.
+fn raise(peak: &AtomicU64, used: u64) {
+    if used > peak.load(Ordering::Relaxed) {
+        peak.fetch_max(used, Ordering::Relaxed);
     }
 }
 
@@ -110,7 +133,8 @@ impl MemoryShare {
     /// Takes `len` bytes whether the session may or not: for the one block without which it could not go on.
     pub(crate) fn force_grow(&mut self, len: u64) {
         let more = Self::charged(self.blocks + len) - Self::charged(self.blocks);
-        self.budget.pool.used.fetch_add(more, Ordering::Relaxed);
+        let before = self.budget.pool.used.fetch_add(more, Ordering::Relaxed);
+        raise(&self.budget.pool.peak, before + more);
         self.blocks += len;
     }
 
@@ -140,6 +164,7 @@ pub struct DiskBudget {
     max: AtomicU64,
     min_free: AtomicU64,
     used: AtomicU64,
+    peak: AtomicU64,
     /// What this is a share of.
     whole: Option<Arc<Self>>,
 }
@@ -148,7 +173,7 @@ impl DiskBudget {
     /// At most `max` bytes (`--spool-max`) in `dir`, as long as `min_free` bytes (`--spool-min-free`) stay free there.
     pub fn new(dir: PathBuf, max: u64, min_free: u64) -> Arc<Self> {
         let (max, min_free) = (AtomicU64::new(max), AtomicU64::new(min_free));
-        Arc::new(Self { dir, max, min_free, used: AtomicU64::new(0), whole: None })
+        Arc::new(Self { dir, max, min_free, used: AtomicU64::new(0), peak: AtomicU64::new(0), whole: None })
     }
 
     /// At most `max` bytes of what `whole` has.
@@ -159,6 +184,7 @@ impl DiskBudget {
             max: AtomicU64::new(max),
             min_free: AtomicU64::new(0),
             used: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
             whole,
         })
     }
@@ -198,6 +224,11 @@ impl DiskBudget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// The most that was on disk so far.
+    pub fn peak(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
     /// Whether `len` more bytes are within `--spool-max`.
     pub(crate) fn has_room(&self, len: u64) -> bool {
         let within = self.used().saturating_add(len) <= self.max();
@@ -206,9 +237,7 @@ impl DiskBudget {
 
     /// Takes `len` bytes of `--spool-max`, if they are left.
     pub(crate) fn try_take(&self, len: u64) -> bool {
-        let max = self.max();
-        let grow = |used: u64| used.checked_add(len).filter(|&used| used <= max);
-        if self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
+        if !take_within(self.max(), len, &self.used, &self.peak) {
             return false;
         }
         let taken = self.whole.as_ref().is_none_or(|whole| whole.try_take(len));
@@ -263,7 +292,7 @@ mod tests {
         share.shrink(MIB);
         assert!(share.try_grow(MIB));
         drop(share);
-        assert_eq!(budget.used(), 0);
+        assert_eq!((budget.used(), budget.peak()), (0, 16 * MIB + SESSION_FLOOR - BLOCK_FLOOR));
     }
 
     #[test]

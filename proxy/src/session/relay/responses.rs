@@ -171,8 +171,7 @@ impl Relay {
                     self.spool.finish_front();
                     self.client.finish_response();
                     if is_last {
-                        self.kept.told_errors += 1;
-                        self.closing = true;
+                        self.note_told();
                     }
                 }
                 Feed::Lost { err_sequence_id } => self.tell_loss(err_sequence_id),
@@ -204,6 +203,12 @@ impl Relay {
             // Inside a packet an ERR would be read as row data: only the end of the connection can tell.
             None => warn!("the client's connection is cut inside a packet of which a part was fed already"),
         }
+        self.note_told();
+    }
+
+    /// The client knows that its session is lost, and is told nothing more.
+    fn note_told(&mut self) {
+        self.loss.get_or_insert(Loss::ServerClosed).kind().count();
         self.kept.told_errors += 1;
         self.closing = true;
     }

@@ -1,0 +1,242 @@
+//! What operators and their monitoring see over HTTP: metrics, the web page, health and readiness.
+//!
+//! ```text
+//!  --metrics ADDR ─┐   a thread of its own   ┌─► metrics ─► exposition
+//!                  ├─► http ─► site ─────────┼─► web
+//!  --web ADDR ─────┘                         └─► health
+//! ```
+//!
+//! Nothing here changes anything: sessions are looked at, and no session waits for whoever looks.
+
+mod exposition;
+mod health;
+mod http;
+mod metrics;
+mod process;
+mod site;
+mod web;
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use tokio::runtime::Builder;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::current::Current;
+use crate::endpoint::Endpoint;
+use crate::lanes::Pulse;
+use crate::session::Proxy;
+use crate::sessions::Sessions;
+use crate::spool::budget::{DiskBudget, MemoryBudget};
+use health::Health;
+use metrics::Recorder;
+use site::{Names, Pages, Serves, Site};
+
+/// An address cannot be listened on. Exit code 78.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} {address}: {source}")]
+pub struct AdminError {
+    option: &'static str,
+    address: Endpoint,
+    source: io::Error,
+}
+
+/// The sockets of `--metrics` and `--web`, bound.
+#[derive(Debug, Default)]
+pub struct Sockets(Vec<Socket>);
+
+#[derive(Debug)]
+struct Socket {
+    listener: TcpListener,
+    /// Where it is; the port is the one that was chosen.
+    address: SocketAddr,
+    /// The host that the settings name.
+    host: String,
+    serves: Serves,
+}
+
+impl Sockets {
+    /// Binds both addresses, which may be the same. A name is looked up, which blocks.
+    ///
+    /// # Errors
+    /// [`AdminError`] if one is in use, not ours, or not to be resolved.
+    pub fn bind(metrics: Option<&Endpoint>, web: Option<&Endpoint>) -> Result<Self, AdminError> {
+        let mut sockets = Vec::new();
+        let both = metrics.is_some() && metrics == web;
+        if let Some(address) = metrics {
+            sockets.push(Socket::bind("--metrics", address, Serves { metrics: true, web: both })?);
+        }
+        if let Some(address) = web.filter(|_| !both) {
+            sockets.push(Socket::bind("--web", address, Serves { metrics: false, web: true })?);
+        }
+        Ok(Self(sockets))
+    }
+
+    /// Tells scripts and the log where to look. A closed stdout is no reason not to serve.
+    fn announce(&self) {
+        let mut stdout = io::stdout().lock();
+        for Socket { address, serves, .. } in &self.0 {
+            if serves.web {
+                let _ = writeln!(stdout, "web page on http://{address}/");
+                info!(url = %format_args!("http://{address}/"), "web page");
+            }
+            if serves.metrics {
+                let _ = writeln!(stdout, "metrics on http://{address}/metrics");
+                info!(url = %format_args!("http://{address}/metrics"), "metrics");
+            }
+            if serves.web && !address.ip().is_loopback() {
+                warn!(
+                    %address,
+                    hint = "it shows users, clients and tables to whoever reaches it: bind it to 127.0.0.1, or let \
+                            only those reach it who may know",
+                    "--web listens beyond this host, and asks for no password"
+                );
+            }
+        }
+        let _ = stdout.flush();
+    }
+}
+
+impl Socket {
+    fn bind(option: &'static str, address: &Endpoint, serves: Serves) -> Result<Self, AdminError> {
+        let failed = |source| AdminError { option, address: address.clone(), source };
+        let Endpoint::Tcp { host, port } = address else {
+            return Err(failed(io::Error::new(io::ErrorKind::Unsupported, "not an address of TCP")));
+        };
+        let bound = (host.as_str(), *port).to_socket_addrs().and_then(|addresses| {
+            // All at once: the first that can be bound.
+            TcpListener::bind(addresses.collect::<Vec<_>>().as_slice())
+        });
+        let listener = bound.map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address, host: host.clone(), serves })
+    }
+}
+
+/// What is looked at.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    /// Of all routes, as SIGHUP has left them.
+    pub(crate) proxies: Arc<Current<Vec<Arc<Proxy>>>>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) memory: Arc<MemoryBudget>,
+    pub(crate) disk: Arc<DiskBudget>,
+    pub(crate) pulse: Pulse,
+    /// Cancelled when no new sessions are taken any more.
+    pub(crate) draining: CancellationToken,
+    pub(crate) began: SystemTime,
+}
+
+/// `--spool-max`, if there is one.
+fn disk_limit(disk: &DiskBudget) -> Option<u64> {
+    Some(disk.max()).filter(|max| *max != u64::MAX)
+}
+
+/// The running server. Dropping it ends its thread and waits for it, which takes a second at most.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    end: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Admin {
+    /// Serves on `sockets`, if there are any, and tells so.
+    ///
+    /// # Errors
+    /// If the system gives no thread, or no descriptors for its runtime.
+    pub(crate) fn start(sockets: Sockets, watched: Watched) -> io::Result<Self> {
+        let end = CancellationToken::new();
+        if sockets.0.is_empty() {
+            return Ok(Self { end, thread: None });
+        }
+        sockets.announce();
+        let recorder = sockets.0.iter().any(|socket| socket.serves.metrics).then(Recorder::install);
+        let recorder = recorder.transpose().map_err(io::Error::other)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            // One for a look at the spool's directory, one for the resolver's like.
+            .max_blocking_threads(2)
+            .build()?;
+        let pages = Arc::new(Pages { health: Health::default(), recorder, watched });
+        let ended = end.clone();
+        let thread = thread::Builder::new().name("http".to_owned()).spawn(move || {
+            if let Err(error) = runtime.block_on(serve(sockets, pages, &ended)) {
+                warn!(%error, "neither metrics nor the web page can be served");
+            }
+            // A look at a directory that does not answer is left behind.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { end, thread: Some(thread) })
+    }
+
+    /// Ends it and waits for it.
+    pub(crate) async fn end(self) {
+        // One that has panicked is over, too.
+        let _ = spawn_blocking(move || drop(self)).await;
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.end.cancel();
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Serves until `end`.
+async fn serve(sockets: Sockets, pages: Arc<Pages>, end: &CancellationToken) -> io::Result<()> {
+    let mut servers = JoinSet::new();
+    for Socket { listener, host, serves, .. } in sockets.0 {
+        let site = Arc::new(Site { names: Names::of(&host), serves, pages: Arc::clone(&pages) });
+        servers.spawn(http::serve(tokio::net::TcpListener::from_std(listener)?, site, end.clone()));
+    }
+    let mut upkeep = interval(UPKEEP);
+    loop {
+        tokio::select! {
+            () = end.cancelled() => break,
+            _ = upkeep.tick() => pages.recorder.iter().for_each(Recorder::keep_up),
+        }
+    }
+    while servers.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// How often the values of histograms are sorted into buckets, so that they do not pile up where nobody scrapes.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(metrics: Option<&str>, web: Option<&str>) -> Result<Sockets, AdminError> {
+        let endpoint = |text: &str| Endpoint::parse_listen(text).unwrap();
+        let (metrics, web) = (metrics.map(endpoint), web.map(endpoint));
+        Sockets::bind(metrics.as_ref(), web.as_ref())
+    }
+
+    #[test]
+    fn one_address_is_one_socket() {
+        let serves = |sockets: &Sockets| -> Vec<(bool, bool)> {
+            sockets.0.iter().map(|socket| (socket.serves.metrics, socket.serves.web)).collect()
+        };
+        assert_eq!(serves(&bind(None, None).unwrap()), []);
+        assert_eq!(serves(&bind(Some("127.0.0.1:0"), Some("127.0.0.1:0")).unwrap()), [(true, true)]);
+        let two = bind(Some("127.0.0.1:0"), Some("localhost:0")).unwrap();
+        assert_eq!(serves(&two), [(true, false), (false, true)]);
+    }
+
+    #[test]
+    fn an_address_that_is_taken_is_named_with_its_option() {
+        let sockets = bind(Some("127.0.0.1:0"), None).unwrap();
+        let taken = sockets.0[0].address.to_string();
+        let error = bind(None, Some(&taken)).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("--web {taken}: ")), "{error}");
+    }
+}
