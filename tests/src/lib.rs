@@ -17,7 +17,7 @@
 //! - [`Scripted`]: a server that says what a test has it say;
 //! - [`Raw`]: a client that speaks the protocol by hand, for what no library offers, compressed ([`packed`]) or not;
 //! - [`drivers`]: programs in Python and JavaScript;
-//! - [`http`], [`exposition`]: who looks at a proxy from outside: requests by hand, Prometheus;
+//! - [`http`], [`exposition`], [`browser`]: who looks at a proxy from outside: requests by hand, Prometheus, a browser;
 //! - [`matrix`]: every server with every client in every way;
 //! - [`data`]: the tables to dump.
 //!
@@ -25,6 +25,7 @@
 //! a time is slept, the pause itself is the fault under test.
 
 pub mod binary;
+pub mod browser;
 pub mod cache;
 pub mod cc;
 pub mod certificates;
@@ -62,6 +63,7 @@ pub mod wait;
 pub mod wire;
 
 pub use binary::spillway_bin;
+pub use browser::Browser;
 pub use client::Endpoint;
 pub use dns::Dns;
 pub use fault::Fault;
