@@ -1,9 +1,12 @@
-//! What is in `packaging/`: units, manifests and image say nothing that Spillway does not know.
+//! What is in `packaging/`: units, manifests, image and dashboard say nothing that Spillway does not know.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -64,6 +67,7 @@ fn the_manifests_start_spillway() -> Result<()> {
         let args: Vec<&str> =
             container["args"].as_array().context("args")?.iter().filter_map(Value::as_str).collect();
         check_args(file, &args, &known)?;
+        check_probes(file, container)?;
 
         let grace = args.iter().find_map(|arg| arg.strip_prefix("--shutdown-grace=")).context("no grace")?;
         let killed_after = pod["terminationGracePeriodSeconds"].as_u64().context("no time to end")?;
@@ -84,7 +88,7 @@ fn check_args(file: &str, args: &[&str], known: &BTreeSet<String>) -> Result<()>
         ensure!(known.contains(name), "{file}: spillway has no --{name}");
         match name {
             "upstream" => upstream = Some(value),
-            "listen" | "spool-dir" => {}
+            "listen" | "spool-dir" | "metrics" => {}
             _ => options.push(*arg),
         }
     }
@@ -92,6 +96,22 @@ fn check_args(file: &str, args: &[&str], known: &BTreeSet<String>) -> Result<()>
         .options(&options)
         .start()
         .with_context(|| file.to_owned())?;
+    Ok(())
+}
+
+fn check_probes(file: &str, container: &Value) -> Result<()> {
+    let ports = container["ports"].as_array().context("ports")?;
+    let mut probes = 0;
+    for name in ["startupProbe", "readinessProbe", "livenessProbe"] {
+        let Some(get) = container[name].get("httpGet") else { continue };
+        let path = if name == "livenessProbe" { "/healthz" } else { "/readyz" };
+        ensure!(get["path"] == path, "{file}: {name} asks {get}");
+        let port = ports.iter().find(|port| port["name"] == get["port"]);
+        let port = port.with_context(|| format!("{file}: {name} has no port"))?;
+        ensure!(port["containerPort"] == METRICS_PORT, "{file}: {name} at {port}");
+        probes += 1;
+    }
+    ensure!(probes == 2, "{file}: {probes} probes");
     Ok(())
 }
 
@@ -107,8 +127,64 @@ fn the_image_sets_variables_that_exist() -> Result<()> {
         ensure!(known.contains(&option), "spillway knows no SPILLWAY_{name}");
         found += 1;
     }
-    ensure!(found == 2, "{found} variables");
+    ensure!(found == 3, "{found} variables");
     Ok(())
+}
+
+#[test]
+fn the_image_tells_a_healthy_spillway_from_a_sick_one() -> Result<()> {
+    let dockerfile = read("docker/Dockerfile")?.replace("\\\n", "");
+    let line = dockerfile.lines().find(|line| line.starts_with("HEALTHCHECK")).context("no HEALTHCHECK")?;
+    let (_, words) = line.split_once("CMD ").context("no command")?;
+    let words: Vec<String> = serde_json::from_str(words)?;
+    for (answer, expected) in [("200 OK", true), ("503 Service Unavailable", false)] {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = format!("/{}", listener.local_addr()?.port());
+        let mut check = Command::new(&words[0]);
+        check.args(words[1..].iter().map(|word| word.replace(&format!("/{METRICS_PORT}"), &port)));
+        let asked = thread::spawn(move || answer_once(&listener, answer));
+        let finished = process::run(&mut check, LIMIT)?;
+        let Ok(asked) = asked.join() else { bail!("the web server failed") };
+        ensure!(asked?.starts_with("GET /healthz HTTP/1.0\r\n"), "{finished:?}");
+        ensure!(finished.status.success() == expected, "{answer}: {finished:?}");
+    }
+    Ok(())
+}
+
+fn answer_once(listener: &TcpListener, status: &str) -> Result<String> {
+    let (mut stream, _) = listener.accept()?;
+    let mut request = [0; 1024];
+    let length = stream.read(&mut request)?;
+    write!(stream, "HTTP/1.0 {status}\r\n\r\n")?;
+    Ok(String::from_utf8_lossy(&request[..length]).into_owned())
+}
+
+#[test]
+fn the_dashboard_asks_for_metrics_that_exist() -> Result<()> {
+    let dashboard: Value = serde_json::from_str(&read("grafana/spillway.json")?)?;
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    let mut asked = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    for panel in panels {
+        ensure!(ids.insert(panel["id"].as_u64()), "two panels {}", panel["id"]);
+        let targets = panel["targets"].as_array().map_or(&[][..], Vec::as_slice);
+        ensure!(panel["type"] == "row" || !targets.is_empty(), "{} shows nothing", panel["title"]);
+        for target in targets {
+            let expression = target["expr"].as_str().context("no expression")?;
+            let names = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            asked.extend(names.filter(|name| name.starts_with("spillway_")).map(str::to_owned));
+        }
+    }
+    let unknown: Vec<_> = asked.iter().filter(|name| !is_metric(name)).collect();
+    ensure!(unknown.is_empty(), "no such metrics: {unknown:?}");
+    let missing: Vec<_> =
+        METRICS.iter().filter(|metric| !asked.iter().any(|name| name.starts_with(**metric))).collect();
+    ensure!(missing.is_empty(), "not on the dashboard: {missing:?}");
+    Ok(())
+}
+
+fn is_metric(name: &str) -> bool {
+    METRICS.contains(&name.strip_suffix("_bucket").unwrap_or(name))
 }
 
 /// The options of `spillway serve`, without the dashes.
@@ -130,4 +206,29 @@ fn seconds(time: &str) -> Result<u64> {
     Ok(number.parse::<u64>()? * unit)
 }
 
+/// Where the exporter listens by convention.
+const METRICS_PORT: u64 = 9307;
+
+/// What the exporter has.
+const METRICS: [&str; 19] = [
+    "spillway_sessions",
+    "spillway_sessions_total",
+    "spillway_drained_bytes_total",
+    "spillway_fed_bytes_total",
+    "spillway_backlog_bytes",
+    "spillway_spool_memory_bytes",
+    "spillway_spool_disk_bytes",
+    "spillway_spool_peak_bytes",
+    "spillway_held_back_seconds_total",
+    "spillway_lead_seconds",
+    "spillway_failed_attempts_total",
+    "spillway_healed_logins_total",
+    "spillway_login_attempts",
+    "spillway_keepalives_total",
+    "spillway_errors_total",
+    "spillway_warnings_total",
+    "spillway_spooled_bytes_total",
+    "spillway_refused_proxy_headers_total",
+    "spillway_clients_without_login_total",
+];
 const LIMIT: Duration = Duration::from_secs(30);
