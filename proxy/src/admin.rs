@@ -19,21 +19,16 @@ mod web;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use tokio::runtime::Builder;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::current::Current;
 use crate::endpoint::Endpoint;
-use crate::lanes::Pulse;
-use crate::session::Proxy;
-use crate::sessions::Sessions;
-use crate::spool::budget::{DiskBudget, MemoryBudget};
+use crate::side_thread::SideThread;
+use crate::watched::Watched;
 use health::Health;
 use metrics::Recorder;
 use site::{Names, Pages, Serves, Site};
@@ -120,74 +115,24 @@ impl Socket {
     }
 }
 
-/// What is looked at.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    /// Of all routes, as SIGHUP has left them.
-    pub(crate) proxies: Arc<Current<Vec<Arc<Proxy>>>>,
-    pub(crate) sessions: Arc<Sessions>,
-    pub(crate) memory: Arc<MemoryBudget>,
-    pub(crate) disk: Arc<DiskBudget>,
-    pub(crate) pulse: Pulse,
-    /// Cancelled when no new sessions are taken any more.
-    pub(crate) draining: CancellationToken,
-    pub(crate) began: SystemTime,
-}
-
-/// `--spool-max`, if there is one.
-fn disk_limit(disk: &DiskBudget) -> Option<u64> {
-    Some(disk.max()).filter(|max| *max != u64::MAX)
-}
-
-/// The running server. Dropping it ends its thread and waits for it, which takes a second at most.
-#[derive(Debug)]
-pub(crate) struct Admin {
-    end: CancellationToken,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Admin {
-    /// Serves on `sockets`, if there are any, and tells so.
-    ///
-    /// # Errors
-    /// If the system gives no thread, or no descriptors for its runtime.
-    pub(crate) fn start(sockets: Sockets, watched: Watched) -> io::Result<Self> {
-        let end = CancellationToken::new();
-        if sockets.0.is_empty() {
-            return Ok(Self { end, thread: None });
+/// Serves on `sockets`, if there are any, and tells so.
+///
+/// # Errors
+/// If the system gives no thread, or no descriptors for its runtime.
+pub(crate) fn start(sockets: Sockets, watched: Watched) -> io::Result<Option<SideThread>> {
+    if sockets.0.is_empty() {
+        return Ok(None);
+    }
+    sockets.announce();
+    let recorder = sockets.0.iter().any(|socket| socket.serves.metrics).then(Recorder::install);
+    let recorder = recorder.transpose().map_err(io::Error::other)?;
+    let pages = Arc::new(Pages { health: Health::default(), recorder, watched });
+    let serve = async move |end: CancellationToken| {
+        if let Err(error) = serve(sockets, pages, &end).await {
+            warn!(%error, "neither metrics nor the web page can be served");
         }
-        sockets.announce();
-        let recorder = sockets.0.iter().any(|socket| socket.serves.metrics).then(Recorder::install);
-        let recorder = recorder.transpose().map_err(io::Error::other)?;
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            // One for a look at the spool's directory, one for the resolver's like.
-            .max_blocking_threads(2)
-            .build()?;
-        let pages = Arc::new(Pages { health: Health::default(), recorder, watched });
-        let ended = end.clone();
-        let thread = thread::Builder::new().name("http".to_owned()).spawn(move || {
-            if let Err(error) = runtime.block_on(serve(sockets, pages, &ended)) {
-                warn!(%error, "neither metrics nor the web page can be served");
-            }
-            // A look at a directory that does not answer is left behind.
-            runtime.shutdown_background();
-        })?;
-        Ok(Self { end, thread: Some(thread) })
-    }
-
-    /// Ends it and waits for it.
-    pub(crate) async fn end(self) {
-        // One that has panicked is over, too.
-        let _ = spawn_blocking(move || drop(self)).await;
-    }
-}
-
-impl Drop for Admin {
-    fn drop(&mut self) {
-        self.end.cancel();
-        let _ = self.thread.take().map(JoinHandle::join);
-    }
+    };
+    SideThread::start("http", serve).map(Some)
 }
 
 /// Serves until `end`.

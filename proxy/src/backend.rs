@@ -176,6 +176,11 @@ impl Upstreams {
         self.endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_)))
     }
 
+    /// Which of them is tried first.
+    pub(crate) fn preferred(&self) -> usize {
+        self.preferred.load(Ordering::Relaxed)
+    }
+
     /// The upstreams, and what the last attempts have shown of them.
     pub(crate) fn known(&self) -> impl Iterator<Item = (&Endpoint, Known)> {
         self.endpoints.iter().zip(self.sightings.known(Instant::now()))

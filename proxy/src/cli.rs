@@ -137,7 +137,7 @@ impl Cli {
 }
 
 /// Settings that have no meaning for the private proxy of `run`.
-const SERVE_ONLY: [&str; 13] = [
+const SERVE_ONLY: [&str; 14] = [
     "listen",
     "shutdown_grace",
     "allow_socket_upstream",
@@ -151,6 +151,7 @@ const SERVE_ONLY: [&str; 13] = [
     "log_format",
     "metrics",
     "web",
+    "console",
 ];
 
 /// Settings that change nothing for `check`: looked at, as far as they could keep `serve` from starting, but not shown in

@@ -93,6 +93,11 @@ impl Settings {
         })
     }
 
+    /// Whether there is something in them that others must not read.
+    fn has_password(&self) -> bool {
+        self.password.is_some() || self.console_password.is_some()
+    }
+
     /// Whether Spillway is to know the account and is not told it: `run` looks for it in the client's options then.
     pub fn needs_credentials(&self) -> bool {
         self.auth == Some(AuthMode::Stored) && self.given_credentials().is_none()

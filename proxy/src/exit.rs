@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use spillway::admin::AdminError;
 use spillway::config::{ConfigError, LevelError};
+use spillway::console::ConsoleError;
 use spillway::run::{LogTarget, Outcome, Plan, RunError, RunOptions, SummaryMode};
 use spillway::session::Proxy;
 use spillway::socket_activation::ActivationError;
@@ -52,6 +53,7 @@ pub(crate) fn failed(error: &anyhow::Error, log: &LogTarget) -> ExitCode {
     }
     let config = error.is::<ConfigError>()
         || error.is::<AdminError>()
+        || error.is::<ConsoleError>()
         || error.is::<ActivationError>()
         || error.is::<LevelError>();
     ExitCode::from(if config { CONFIG } else { INTERNAL })

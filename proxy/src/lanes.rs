@@ -103,7 +103,7 @@ impl Lanes {
     /// For a look at the lanes from elsewhere.
     pub(crate) fn pulse(&self) -> Pulse {
         let lanes = iter::once(&self.first).chain(&self.others);
-        Pulse(Mutex::new(lanes.map(|lane| (lane.runtime.clone(), None)).collect()))
+        Pulse(Arc::new(Mutex::new(lanes.map(|lane| (lane.runtime.clone(), None)).collect())))
     }
 
     fn lanes(&self) -> impl Iterator<Item = &Lane> {
@@ -150,8 +150,11 @@ impl Lane {
 }
 
 /// Whether the lanes turn.
-#[derive(Debug)]
-pub(crate) struct Pulse(Mutex<Vec<(Handle, Option<TaskHandle<()>>)>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Pulse(Arc<Mutex<Vec<Beat>>>);
+
+/// A lane, and the task that it was given last to show that it turns.
+type Beat = (Handle, Option<TaskHandle<()>>);
 
 impl Pulse {
     /// Whether every lane runs a task, and does so within `limit`. A lane that does not is given no other one before it

@@ -6,7 +6,7 @@
 //!                     └──► check ─► backend, spool
 //! ```
 //!
-//! `admin` shows what they do. Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
+//! `admin` and `console` show what they do. Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
 
 #![warn(missing_docs)]
 
@@ -20,6 +20,7 @@ pub mod common;
 mod compressed;
 pub mod config;
 mod connection_ids;
+pub mod console;
 pub mod credentials;
 mod current;
 pub mod drain_limit;
@@ -39,9 +40,11 @@ pub mod serve;
 mod service;
 pub mod session;
 pub mod sessions;
+mod side_thread;
 mod socket;
 pub mod socket_activation;
 pub mod spool;
 mod stream;
 pub mod tls;
 pub mod verify;
+mod watched;

@@ -63,8 +63,15 @@ enum Socket {
     Unix(UnixListener, #[expect(dead_code, reason = "held for its drop")] Option<SocketFile>),
 }
 
+/// The file of a listening socket, removed on drop.
 #[derive(Debug)]
-struct SocketFile(PathBuf);
+pub(crate) struct SocketFile(PathBuf);
+
+impl SocketFile {
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
@@ -92,7 +99,7 @@ impl Listener {
                 remove_stale(path).await.map_err(failed)?;
                 let listener = UnixListener::bind(path).map_err(failed)?;
                 Ok(Self {
-                    socket: Socket::Unix(listener, Some(SocketFile(path.clone()))),
+                    socket: Socket::Unix(listener, Some(SocketFile::at(path))),
                     address: address.clone(),
                 })
             }
@@ -240,7 +247,7 @@ async fn bind_tcp(host: &str, port: u16) -> io::Result<TcpListener> {
 }
 
 /// Removes a socket's file if nobody listens there.
-async fn remove_stale(path: &Path) -> io::Result<()> {
+pub(crate) async fn remove_stale(path: &Path) -> io::Result<()> {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket());
     if is_socket
         && UnixStream::connect(path)

@@ -9,13 +9,14 @@ use spillway::admin::Sockets;
 use spillway::check::{Verdict, check};
 use spillway::cli::{CheckArgs, Cli, Command, RunArgs, ServeArgs, VerifyArgs};
 use spillway::config::{AuthMode, Configuration, LogFormat, LogLevel};
+use spillway::console::ConsoleSocket;
 use spillway::journal::Ledger;
 use spillway::lanes;
 use spillway::routes::Routes;
 use spillway::run::{
     BlockedSignals, LogTarget, Plan, ReportFile, Screen, SocketDir, open_stderr, run_client,
 };
-use spillway::serve::serve;
+use spillway::serve::{OperatorsDoors, serve};
 use spillway::socket_activation::PassedSockets;
 use spillway::verify::{VerifyError, read_report, shortcomings};
 
@@ -52,12 +53,17 @@ fn run_serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let set_log_level =
         log::init(&configuration.log_level(), configuration.log_format(), ansi, std::io::stderr)?;
     let (metrics, web) = configuration.http();
-    let sockets = Sockets::bind(metrics, web)?;
+    let http = Sockets::bind(metrics, web)?;
+    let console = configuration.console().map(|(address, password)| (address.clone(), password.cloned()));
     let routes = Routes::new(configuration, set_log_level)?;
     raise_open_files();
     lanes::block_on(async {
         let listeners = routes.bind(passed).await?;
-        serve(routes, listeners, sockets).await.context("cannot start serving")?;
+        let console = match console {
+            Some((address, password)) => Some(ConsoleSocket::bind(address, password).await?),
+            None => None,
+        };
+        serve(routes, listeners, OperatorsDoors { http, console }).await.context("cannot start serving")?;
         Ok(ExitCode::SUCCESS)
     })
     .context(NO_RUNTIME)?

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admin::Watched;
 use crate::common::Common;
 use crate::config::{ConfigError, Configuration, LogLevel};
 use crate::current::Current;
@@ -20,6 +19,7 @@ use crate::lanes::Lanes;
 use crate::listener::{Listener, Terms};
 use crate::session::Proxy;
 use crate::socket_activation::PassedSockets;
+use crate::watched::{InForce, Watched, WatchedRoute};
 
 /// Changes what is logged.
 pub type SetLogLevel = Box<dyn Fn(&LogLevel) + Send + Sync>;
@@ -29,8 +29,8 @@ pub struct Routes {
     plan: Plan,
     common: Arc<Common>,
     set_log_level: SetLogLevel,
-    /// Those of the plan, for who looks at them.
-    watched: Arc<Current<Vec<Arc<Proxy>>>>,
+    /// The plan, for who looks at it.
+    in_force: Arc<Current<InForce>>,
     /// Where clients are accepted.
     doors: Vec<Door>,
 }
@@ -49,6 +49,8 @@ struct Door {
     route: Option<String>,
     /// As the configuration has it.
     listen: Endpoint,
+    /// Where it is; the port is the one that was chosen.
+    address: Endpoint,
     terms: Arc<Current<Terms>>,
     stop: CancellationToken,
 }
@@ -78,8 +80,8 @@ impl Routes {
     pub fn new(configuration: Configuration, set_log_level: SetLogLevel) -> Result<Self, ConfigError> {
         let common = Arc::new(configuration.common()?);
         let plan = Plan::new(configuration, &common, &[])?;
-        let watched = Arc::new(Current::new(plan.proxies.clone()));
-        Ok(Self { plan, common, set_log_level, watched, doors: Vec::new() })
+        let in_force = Arc::new(Current::new(plan.in_force(&[])));
+        Ok(Self { plan, common, set_log_level, in_force, doors: Vec::new() })
     }
 
     /// Binds all addresses, where there are no sockets that were passed for them.
@@ -107,12 +109,12 @@ impl Routes {
     /// For who looks at the sessions.
     pub(crate) fn watched(&self, acceptors: &Acceptors, began: SystemTime) -> Watched {
         Watched {
-            proxies: Arc::clone(&self.watched),
+            in_force: Arc::clone(&self.in_force),
             sessions: Arc::clone(&self.common.sessions),
             memory: Arc::clone(&self.common.memory),
             disk: Arc::clone(&self.common.disk),
             pulse: acceptors.lanes.pulse(),
-            draining: acceptors.stop_accepting.clone(),
+            stop_accepting: acceptors.stop_accepting.clone(),
             began,
         }
     }
@@ -126,6 +128,7 @@ impl Routes {
     pub(crate) fn begin(&mut self, listeners: Vec<Listener>, acceptors: &Acceptors) {
         let doors = self.plan.listen.iter().zip(listeners);
         self.doors = doors.map(|(listen, listener)| self.plan.open(listen, listener, acceptors)).collect();
+        self.in_force.set(self.plan.in_force(&self.doors));
     }
 
     /// Reads file, certificates and keys again. Where anything is wrong with them, all stays as it was. Cancelling it
@@ -175,7 +178,7 @@ impl Routes {
             self.doors.extend(door);
         }
         old.into_iter().flatten().for_each(|door| door.stop.cancel());
-        self.watched.set(plan.proxies.clone());
+        self.in_force.set(plan.in_force(&self.doors));
         self.plan = plan;
         Ok(changes)
     }
@@ -224,19 +227,35 @@ impl Plan {
         let name = self.name(*route);
         listener.announce(name.as_deref());
         let terms = Arc::new(Current::new(self.terms(*route)));
-        let stop = acceptors.stop_accepting.child_token();
+        let (stop, address) = (acceptors.stop_accepting.child_token(), listener.address.clone());
         acceptors.tasks.spawn(listener.accept(
             Arc::clone(&terms),
             Arc::clone(&acceptors.lanes),
             stop.clone(),
             acceptors.stop_sessions.clone(),
         ));
-        Door { route: name, listen: listen.clone(), terms, stop }
+        Door { route: name, listen: listen.clone(), address, terms, stop }
     }
 
     fn keep_open(&self, route: usize, door: Door) -> Door {
         door.terms.set(self.terms(route));
         Door { route: self.name(route), ..door }
+    }
+
+    /// For who looks at it, with the doors that are open.
+    fn in_force(&self, doors: &[Door]) -> InForce {
+        let route = |(number, proxy): (usize, &Arc<Proxy>)| {
+            let name = self.name(number);
+            let doors = doors.iter().filter(|door| door.route == name);
+            WatchedRoute {
+                proxy: Arc::clone(proxy),
+                listen: doors.map(|door| door.address.clone()).collect(),
+            }
+        };
+        InForce {
+            routes: self.proxies.iter().enumerate().map(route).collect(),
+            variables: self.configuration.variables(),
+        }
     }
 
     fn name(&self, route: usize) -> Option<String> {

@@ -11,18 +11,25 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admin::{Admin, Sockets};
+use crate::admin::{self, Sockets};
+use crate::console::{self, ConsoleSocket};
 use crate::lanes::Lanes;
 use crate::listener::Listener;
 use crate::routes::{Acceptors, Routes};
 use crate::service::Notifier;
+use crate::side_thread::SideThread;
+use crate::watched::Watched;
 
-/// Serves until a signal ends it; `listeners` are those that the routes have bound, and metrics and the web page are on
-/// `sockets`. Returns how many responses ended with an error of Spillway's own.
+/// Serves until a signal ends it; `listeners` are those that the routes have bound, and operators come in by `doors`.
+/// Returns how many responses ended with an error of Spillway's own.
 ///
 /// # Errors
 /// If the process cannot receive signals, or start threads.
-pub async fn serve(mut routes: Routes, listeners: Vec<Listener>, sockets: Sockets) -> std::io::Result<u64> {
+pub async fn serve(
+    mut routes: Routes,
+    listeners: Vec<Listener>,
+    doors: OperatorsDoors,
+) -> std::io::Result<u64> {
     let began = SystemTime::now();
     let mut signals = Signals {
         terminate: signal(SignalKind::terminate())?,
@@ -36,7 +43,7 @@ pub async fn serve(mut routes: Routes, listeners: Vec<Listener>, sockets: Socket
         stop_sessions: CancellationToken::new(),
     };
     routes.begin(listeners, &acceptors);
-    let admin = Admin::start(sockets, routes.watched(&acceptors, began))?;
+    let side_threads = doors.open(&routes.watched(&acceptors, began))?;
     let notifier = Arc::new(Notifier::from_env());
     notifier.ready().await;
     let telling = {
@@ -64,11 +71,30 @@ pub async fn serve(mut routes: Routes, listeners: Vec<Listener>, sockets: Socket
     }
     stop_sessions.cancel();
     lanes.wait().await;
-    admin.end().await;
+    for thread in side_threads {
+        thread.end().await;
+    }
     telling.abort();
     let _ = telling.await; // It is cancelled, as it never ends by itself.
     info!("stopped");
     Ok(routes.told_errors())
+}
+
+/// Where operators come in, bound.
+#[derive(Debug)]
+pub struct OperatorsDoors {
+    /// Metrics and the web page.
+    pub http: Sockets,
+    /// The console, if there is one.
+    pub console: Option<ConsoleSocket>,
+}
+
+impl OperatorsDoors {
+    fn open(self, watched: &Watched) -> std::io::Result<Vec<SideThread>> {
+        let http = admin::start(self.http, watched.clone())?;
+        let console = self.console.map(|socket| console::start(socket, watched.clone())).transpose()?;
+        Ok(http.into_iter().chain(console).collect())
+    }
 }
 
 struct Signals {

@@ -56,7 +56,7 @@ use loss::{Loss, Told};
 pub(crate) use probes::Probes;
 use refusal::Refusal;
 use relay::{Kept, Opening, Relay, RelayEnd, RelayParts};
-pub(crate) use stored::ServerProfile;
+pub(crate) use stored::{ServerProfile, new_scramble};
 
 /// How long a session that is told to stop may take to tell its client.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -215,7 +215,7 @@ impl Proxy {
     ) -> Result<RelayParts, Refusal> {
         self.check_socket_upstream(&applicant.packets.stream, from)?;
         let memory = self.memory.share().ok_or(Refusal::NoMemory)?;
-        let mut attempts = self.upstreams.attempts(from.ends);
+        let mut attempts = self.upstreams.attempts(from.ends).shown_in(&session.figures.attempts);
         let ready = match &self.auth {
             Auth::Passthrough => passthrough::log_in(applicant, &self.upstreams, &mut attempts).await?,
             Auth::Stored(credentials) => {

@@ -155,6 +155,7 @@ pub(crate) struct Figures {
     held_back_ms: AtomicU64,
     lead_ms: AtomicU64,
     responses: AtomicU64,
+    pub(crate) attempts: Arc<AtomicU64>,
     pub(crate) keepalives: AtomicU64,
 }
 
@@ -258,6 +259,7 @@ impl Session {
                 (Some(_), _, false) => State::Waiting,
                 (Some(_), _, true) => State::Feeding,
             },
+            attempts: get(&figures.attempts),
             login: about.login.clone(),
             subject: statement.map(|statement| Arc::clone(&statement.subject)),
             subject_ms: statement.map_or(0, |statement| millis(statement.began.elapsed())),
@@ -292,6 +294,8 @@ pub struct SessionSnapshot {
     pub age_ms: u64,
     /// What it does.
     pub state: State,
+    /// Attempts to reach the server that its login has taken so far.
+    pub attempts: u64,
     /// Once it is logged in.
     #[serde(flatten)]
     pub login: Option<LoggedIn>,

@@ -1,6 +1,7 @@
 //! The proxy under test as a process.
 
 use std::ffi::OsString;
+use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -27,6 +28,9 @@ pub enum SpoolOn {
     Tmpfs(u32),
     /// As `Tmpfs`, of the kind that takes no O_DIRECT and no limit.
     Ramfs,
+    /// An ext4 of this many MiB on a loop device, mounted in the same way; it can be made to fail ([`Spillway::fail_disk`]).
+    /// Needs root.
+    Ext4(u32),
 }
 
 impl SpoolOn {
@@ -36,6 +40,11 @@ impl SpoolOn {
             Self::Disk => Vec::new(),
             Self::Tmpfs(mib) => mounted("tmpfs", &format!("size={mib}m"), dir),
             Self::Ramfs => mounted("ramfs", "mode=700", dir),
+            Self::Ext4(mib) => {
+                let mut words = mounts::in_own_namespace(LOOP_SCRIPT);
+                words.extend([mib.to_string().into(), dir.into()]);
+                words
+            }
         }
     }
 }
@@ -200,6 +209,16 @@ impl Spillway {
         address.parse().with_context(|| line.clone())
     }
 
+    /// Where its console is (`--console`).
+    pub fn console(&self) -> Result<Endpoint> {
+        let line = self.output.wait_for("console on ", START_LIMIT)?;
+        let place = line.strip_prefix("console on ").context("where the console is")?;
+        Ok(match place.strip_prefix("unix:") {
+            Some(path) => Endpoint::Unix(path.into()),
+            None => Endpoint::Tcp(place.parse().with_context(|| line.clone())?),
+        })
+    }
+
     /// Its process number.
     pub fn pid(&self) -> u32 {
         self.running.pid()
@@ -229,6 +248,26 @@ impl Spillway {
     /// Bytes that its spool files take on disk now.
     pub fn spool_space(&self) -> Result<u64> {
         process::open_file_space(self.pid(), self.spool.path())
+    }
+
+    /// The file of its spool, where there is one, by way of its own descriptor: for reading, and for writing what it did
+    /// not write.
+    pub fn spool_file(&self) -> Result<File> {
+        let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid()))?;
+        let is_spool = |path: &PathBuf| {
+            fs::read_link(path).is_ok_and(|target| target.starts_with(self.spool_dir()) && !target.is_dir())
+        };
+        let file = descriptors.filter_map(|entry| Some(entry.ok()?.path())).find(is_spool);
+        let file = file.context("no spool file is open")?;
+        File::options().read(true).write(true).open(&file).with_context(|| file.display().to_string())
+    }
+
+    /// From now on the file system of [`SpoolOn::Ext4`] gives nothing back and takes nothing: every call ends with EIO, as
+    /// when its disk is gone.
+    pub fn fail_disk(&self) -> Result<()> {
+        let mut python = client::clean("python3");
+        python.args(["-c", SHUTDOWN_SCRIPT]).arg(self.spool_dir_inside());
+        process::run(&mut python, START_LIMIT)?.success().context("EXT4_IOC_SHUTDOWN").map(drop)
     }
 
     /// Sends it a signal.
@@ -270,4 +309,16 @@ mount -t "$1" -o "$2" "$1" "$3" || { echo "cannot mount a $1: run as root, or al
 shift 3
 exec "$@"
 "#;
+/// The file system is mounted over the one that holds its image.
+const LOOP_SCRIPT: &str = r#"
+mount -t tmpfs -o "size=$(($1 + 8))m" tmpfs "$2" && truncate -s "$1M" "$2/image" && mkfs.ext4 -q "$2/image" &&
+    mount -o loop "$2/image" "$2" && chmod 700 "$2" || { echo "cannot mount a loop device: run as root" >&2; exit 1; }
+shift 2
+exec "$@"
+"#;
+/// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH` (`fs/ext4/ext4.h`).
+const SHUTDOWN_SCRIPT: &str = "
+import fcntl, os, struct, sys
+fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))
+";
 const START_LIMIT: Duration = Duration::from_secs(20);

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use spillway_tests::fault::{Action, Direction};
 use spillway_tests::process::{self, Finished, Running};
 use spillway_tests::sink::Held;
-use spillway_tests::{Server, client, run, wait_until};
+use spillway_tests::{Endpoint, Fault, Server, client, run, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -129,6 +130,15 @@ fn a_table_without_transactions_in_a_snapshot_is_warned_of() -> Result<()> {
     // Under a lock its rows belong to the others.
     let locked = run::arguments("mysqldump", &at, &["--lock-tables", "mixed"]);
     ensure!(run::to_end(&["--strict"], &locked)?.code() == 0);
+    // Some clients look the engines up by a statement of their own.
+    let looked_up = [
+        "-e",
+        "SELECT table_schema, table_name, table_type, engine FROM information_schema.tables WHERE table_schema = 'mixed'; \
+         START TRANSACTION WITH CONSISTENT SNAPSHOT; SELECT * FROM mixed.new; SELECT * FROM mixed.old",
+    ];
+    let (_, report) = report_of(&[], &run::arguments("mysql", &at, &looked_up))?;
+    ensure!(kinds(&report) == ["non-transactional"], "{report:#}");
+    ensure!(report["warnings"][0]["table"] == "mixed.old", "{report:#}");
     // The server's own tables are as they are.
     let own = run::arguments("mysqldump", &at, &["--single-transaction", "mysql"]);
     let own = run::to_end(&["--strict"], &own)?;
@@ -344,31 +354,48 @@ fn a_report_that_cannot_be_written_stops_all_before_the_dump() -> Result<()> {
     Ok(())
 }
 
+/// What `run` shows on a terminal; behind the arguments of the client's comes what the shell does with its output.
+fn on_a_terminal(arguments: &[String], shell: &str) -> Result<String> {
+    let dir = tempfile::tempdir()?;
+    let quote = |word: &str| format!("'{}'", word.replace('\'', "'\\''"));
+    let command = run::command(dir.path(), &[]);
+    let own = [command.get_program()].into_iter().chain(command.get_args());
+    let words: Vec<_> = own
+        .map(|word| quote(&word.to_string_lossy()))
+        .chain(arguments.iter().map(|word| quote(word)))
+        .collect();
+    let mut terminal = client::clean("script");
+    let line = format!("{} {shell}", words.join(" "));
+    terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("TERM", "xterm");
+    Ok(process::run_with_input(&mut terminal, b"", LIMIT)?.text())
+}
+
 #[test]
 fn progress_is_shown_on_a_terminal_and_nowhere_else() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let dump = dir.path().join("dump.sql");
     let arguments = run::arguments("mysqldump", &server().tcp(), &["shop"]);
-    let quoted = |words: &mut dyn Iterator<Item = String>| {
-        words.map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect::<Vec<_>>().join(" ")
-    };
-    let command = run::command(dir.path(), &[]);
-    let mut line = [command.get_program()]
-        .into_iter()
-        .chain(command.get_args())
-        .map(|word| word.to_string_lossy().into_owned())
-        .chain(arguments.iter().cloned());
     // The client's own words go above the display.
-    let shell = format!("{} --verbose | {{ sleep 1; cat; }} > {}", quoted(&mut line), dump.display());
-    let mut terminal = client::clean("script");
-    terminal.args(["--quiet", "--return", "--command", &shell, "/dev/null"]).env("TERM", "xterm");
-    let shown = process::run_with_input(&mut terminal, b"", LIMIT)?.text();
+    let shown =
+        on_a_terminal(&arguments, &format!("--verbose | {{ sleep 1; cat; }} > '{}'", dump.display()))?;
     for part in
         ["mysqldump  ", "backlog ", "client ", "-- Retrieving table structure", "spillway: mysqldump: exit"]
     {
         ensure!(shown.contains(part), "{part}: {shown}");
     }
     ensure!(fs::read_to_string(&dump)?.contains("-- Dump completed"));
+    Ok(())
+}
+
+#[test]
+fn attempts_are_shown_while_the_client_waits_for_its_login() -> Result<()> {
+    let fault = Fault::start(server().address())?;
+    fault.arm_next(4, Direction::FromServer, 0, Action::Cut);
+    let arguments = run::arguments("mysqldump", &Endpoint::Tcp(fault.address()), &["shop"]);
+    let shown = on_a_terminal(&arguments, "> /dev/null")?;
+    // The last two pauses are 400 ms or more each, and a drawing comes every 200 ms.
+    ensure!(shown.contains("logging in for ") && shown.contains(" s, attempt 4"), "{shown}");
+    ensure!(shown.contains("1 login in 5 attempts"), "{shown}");
     Ok(())
 }
 

@@ -80,7 +80,7 @@ const RUN_STATUS: [(&str, &str); 4] = [
 
 const FILES: [(&str, &str); 2] = [
     ("/etc/spillway/spillway.toml", "Configuration of the service."),
-    ("/usr/share/doc/spillway/configuration.md", "All settings, with their types and defaults."),
+    ("/usr/share/doc/spillway/docs/configuration.md", "All settings, with their types and defaults."),
 ];
 
 #[cfg(test)]

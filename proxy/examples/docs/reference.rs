@@ -17,9 +17,11 @@ pub(crate) fn render(program: &Command) -> String {
             .filter(|command| matches!(command.get_name(), "serve" | "run"))
             .all(|command| shown_in(command, setting.get_id().as_str()));
         page += &section(setting, !everywhere);
-        if setting.get_id() == "user" {
-            page += PASSWORD;
-        }
+        page += match setting.get_id().as_str() {
+            "user" => PASSWORD,
+            "console" => CONSOLE_PASSWORD,
+            _ => "",
+        };
     }
     page
 }
@@ -107,6 +109,16 @@ const PASSWORD: &str = "
 The password of `--user`. It has no flag, as others could read it in the list of processes.
 
 - variable `SPILLWAY_PASSWORD`, key `password`
+- text; the file that holds it must belong to root or to Spillway's own user and be closed to all others
+";
+
+/// The same.
+const CONSOLE_PASSWORD: &str = "
+## `console_password` (`serve`)
+
+The password of the console's user, `admin`. It has no flag either.
+
+- variable `SPILLWAY_CONSOLE_PASSWORD`, key `console_password`
 - text; the file that holds it must belong to root or to Spillway's own user and be closed to all others
 ";
 

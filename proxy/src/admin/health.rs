@@ -10,10 +10,10 @@ use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use super::Watched;
 use super::site::Page;
 use crate::backend::sightings::Known;
 use crate::spool::disk;
+use crate::watched::Watched;
 
 /// What was last found out.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Health {
     /// `/readyz`: clients are accepted, their backlog finds a place, and there is a server for them as far as is known.
     pub(super) async fn ready(&self, watched: &Watched) -> Page {
         let mut reasons = Vec::new();
-        if watched.draining.is_cancelled() {
+        if watched.stop_accepting.is_cancelled() {
             reasons.push("no new sessions: spillway was told to stop".to_owned());
         }
         let dir = watched.disk.dir();
@@ -70,8 +70,8 @@ impl Health {
 }
 
 fn upstreams(watched: &Watched) -> Vec<Upstream> {
-    let proxies = watched.proxies.get();
-    let known = proxies.iter().flat_map(|proxy| proxy.upstreams.known());
+    let in_force = watched.in_force.get();
+    let known = in_force.routes.iter().flat_map(|route| route.proxy.upstreams.known());
     let shown = known.map(|(endpoint, known)| {
         let (state, reason) = match known {
             Known::Nothing => ("not known", None),

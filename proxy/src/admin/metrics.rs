@@ -7,9 +7,10 @@ use metrics::{counter, describe_counter, describe_histogram, histogram, set_glob
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::exposition::{Exposition, Kind};
-use super::{Watched, disk_limit, process};
+use super::process;
 use crate::journal::WarningKind;
 use crate::session::ErrorKind;
+use crate::watched::{Watched, disk_limit, route_name};
 
 /// What is counted where it happens. There is one in a process.
 pub(super) struct Recorder(PrometheusHandle);
@@ -91,12 +92,12 @@ fn expose(out: &mut Exposition, watched: &Watched) {
 
     let live = sessions.snapshot();
     let mut by_route: BTreeMap<&str, u64> = BTreeMap::new();
-    let proxies = watched.proxies.get();
-    for proxy in proxies.iter() {
-        by_route.entry(proxy.route.as_deref().unwrap_or(NO_ROUTE)).or_default();
+    let in_force = watched.in_force.get();
+    for route in &in_force.routes {
+        by_route.entry(route_name(route.proxy.route.as_ref())).or_default();
     }
     for session in &live {
-        *by_route.entry(session.route.as_deref().unwrap_or(NO_ROUTE)).or_default() += 1;
+        *by_route.entry(route_name(session.route.as_ref())).or_default() += 1;
     }
     out.values(Gauge, "spillway_sessions", "Sessions that run.", "route", by_route);
     let backlog: u64 = live.iter().map(|session| session.backlog).sum();
@@ -132,9 +133,6 @@ fn expose(out: &mut Exposition, watched: &Watched) {
     let peaks = [("memory", memory.peak()), ("disk", disk.peak())];
     out.values(Gauge, "spillway_spool_peak_bytes", "The most that was in use so far.", "tier", peaks);
 }
-
-/// What the only route is called.
-const NO_ROUTE: &str = "default";
 
 const COUNTERS: [(&str, &str); 6] = [
     ("spillway_healed_logins_total", "Logins that took more than one attempt to reach the server."),

@@ -11,7 +11,8 @@ use hyper::{Method, Request, Response, StatusCode, Version};
 
 use super::health::Health;
 use super::metrics::Recorder;
-use super::{Watched, web};
+use super::web;
+use crate::watched::Watched;
 
 /// What can be asked for.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use hyper::StatusCode;
 use serde::Serialize;
 
 use super::site::Page;
-use super::{Watched, disk_limit};
 use crate::sessions::{SessionSnapshot, Totals};
+use crate::watched::{Watched, disk_limit};
 
 /// The page's files, and what it asks for; none where there is nothing.
 pub(super) fn page(path: &str, watched: &Watched) -> Option<Page> {
@@ -55,7 +55,7 @@ impl State {
             version: env!("CARGO_PKG_VERSION"),
             now_unix_ms: since(SystemTime::UNIX_EPOCH),
             uptime_ms: since(watched.began),
-            draining: watched.draining.is_cancelled(),
+            draining: watched.stop_accepting.is_cancelled(),
             totals: watched.sessions.totals(),
             memory: Tier { used: memory.used(), peak: memory.peak(), limit: Some(memory.limit()) },
             disk: Tier { used: disk.used(), peak: disk.peak(), limit: disk_limit(disk) },

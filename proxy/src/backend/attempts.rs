@@ -1,6 +1,8 @@
 //! Attempts at a logged-in server session: how many, how long, with which pauses, and how they end.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
@@ -41,6 +43,8 @@ pub(crate) struct Attempts {
     deadline: Instant,
     pauses: ExponentialBackoff,
     made: u32,
+    /// Where others see how many there are.
+    shown: Arc<AtomicU64>,
     /// Addresses that took a connection and did not lead to a session.
     useless: Vec<SocketAddr>,
     /// Whether the log was told that it takes long.
@@ -65,6 +69,7 @@ impl Attempts {
             deadline: now + limits.handshake,
             pauses: pauses.build(),
             made: 0,
+            shown: Arc::default(),
             useless: Vec::new(),
             told: false,
         }
@@ -73,6 +78,11 @@ impl Attempts {
     /// They are made for this client.
     pub(crate) fn on_behalf_of(self, client: Option<Ends>) -> Self {
         Self { client, ..self }
+    }
+
+    /// They are counted there, as they begin.
+    pub(crate) fn shown_in(self, shown: &Arc<AtomicU64>) -> Self {
+        Self { shown: Arc::clone(shown), ..self }
     }
 
     /// The client that they are made for, if it has an address; none where they are Spillway's own.
@@ -110,6 +120,7 @@ impl Attempts {
         }
         let turn = self.first + self.made as usize;
         self.made += 1;
+        self.shown.fetch_add(1, Ordering::Relaxed);
         turn % self.upstreams
     }
 

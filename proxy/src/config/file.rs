@@ -63,7 +63,7 @@ impl ConfigFile {
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(unreadable)?;
         let parsed = Text(&text).parse().map_err(|mistake| mistake.at(path))?;
-        if parsed.layers().any(|layer| layer.settings.password.is_some()) {
+        if parsed.layers().any(|layer| layer.settings.has_password()) {
             check_private(path, &file.metadata().map_err(unreadable)?)?;
         }
         Ok(parsed)
@@ -236,6 +236,13 @@ pub(super) fn listen_addresses<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<Vec<Endpoint>>, D::Error> {
     parsed_list(deserializer, |text| Endpoint::parse_listen(text).map_err(|error| error.to_string()))
+}
+
+pub(super) fn listen_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Endpoint>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Endpoint::parse_listen(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 pub(super) fn http_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Endpoint>, D::Error> {

@@ -12,6 +12,9 @@ use super::settings::Settings;
 use crate::credentials::PASSWORD_VARIABLE;
 use crate::endpoint::Endpoint;
 
+/// As the other password's, for the console.
+const CONSOLE_PASSWORD_VARIABLE: &str = "SPILLWAY_CONSOLE_PASSWORD";
+
 /// What flags and variables say.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
@@ -30,12 +33,18 @@ impl Given {
         Self { passed, ..self }
     }
 
-    /// The settings with their origins, and the password of `SPILLWAY_PASSWORD`.
+    /// The settings with their origins, and the passwords of `SPILLWAY_PASSWORD` and `SPILLWAY_CONSOLE_PASSWORD`.
     pub(super) fn layer(&self) -> Layer {
         let mut given = self.clone();
-        if given.settings.password.is_none() {
-            given.settings.password = std::env::var_os(PASSWORD_VARIABLE).map(Secret::from_variable);
-            given.variables.insert("password");
+        let Settings { password, console_password, .. } = &mut given.settings;
+        for (key, variable, password) in [
+            ("password", PASSWORD_VARIABLE, password),
+            ("console_password", CONSOLE_PASSWORD_VARIABLE, console_password),
+        ] {
+            if password.is_none() {
+                *password = std::env::var_os(variable).map(Secret::from_variable);
+                given.variables.insert(key);
+            }
         }
         Layer::new(given.settings, |key| match given.variables.contains(key) {
             true => Origin::Variable(key),
@@ -53,7 +62,7 @@ impl From<Settings> for Given {
 impl FromArgMatches for Given {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let is_variable = |key: &str| {
-            // The password has no flag, and asking for an argument that there is not panics.
+            // A password has no flag, and asking for an argument that there is not panics.
             matches.try_contains_id(key).unwrap_or(false)
                 && matches.value_source(key) == Some(ValueSource::EnvVariable)
         };

@@ -4,7 +4,7 @@ use super::print::{Print, Printed};
 use super::settings::Settings;
 
 /// Settings of the whole process, which no route can have for itself.
-pub(super) const OF_PROCESS: [&str; 10] = [
+pub(super) const OF_PROCESS: [&str; 12] = [
     "spool_dir",
     "spool_min_free",
     "memory",
@@ -13,12 +13,15 @@ pub(super) const OF_PROCESS: [&str; 10] = [
     "shutdown_grace",
     "metrics",
     "web",
+    "console",
+    "console_password",
     "log_level",
     "log_format",
 ];
 
 /// Settings of the process that only a start can change.
-pub(super) const OF_START: [&str; 4] = ["spool_dir", "log_format", "metrics", "web"];
+pub(super) const OF_START: [&str; 6] =
+    ["spool_dir", "log_format", "metrics", "web", "console", "console_password"];
 
 /// Settings that a route does not take over from the rest of the file: what makes it a route of its own, and its share
 /// of the disk, which is within that of all.
@@ -88,6 +91,8 @@ by_key! {
     log_format,
     metrics,
     web,
+    console,
+    console_password,
     shutdown_grace,
     busy_poll,
     memory,
@@ -149,8 +154,8 @@ mod tests {
             let option = format!("--{}", argument.get_long().unwrap());
             assert_eq!(key_of(&option), Some(argument.get_id().as_str()), "{option}");
         }
-        // The password alone has no flag.
-        assert_eq!(KEYS.len(), command.get_arguments().count());
+        // The passwords alone have no flag, and the file's own name has no key.
+        assert_eq!(KEYS.len() - 2, command.get_arguments().count() - 1);
         assert!(OF_PROCESS.iter().chain(&OF_ROUTE).all(|key| KEYS.contains(key)));
     }
 }

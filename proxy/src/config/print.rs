@@ -26,6 +26,49 @@ pub(super) trait Print {
     fn print(&self) -> Printed;
 }
 
+impl Configuration {
+    /// Every setting in force by name, as text: those of the process, and those of each route with its name before them.
+    /// Empty where nothing is set; passwords are not shown.
+    pub(crate) fn variables(&self) -> Vec<(String, String)> {
+        let [RouteSettings { name: None, layer, .. }] = self.routes() else {
+            let process = variables(self.process(), is_of_process);
+            let mut all: Vec<_> = process.map(|(key, text)| (key.to_owned(), text)).collect();
+            for RouteSettings { name, layer, .. } in self.routes() {
+                let name = name.as_deref().unwrap_or_default();
+                let own = variables(layer, |key| !OF_PROCESS.contains(&key));
+                all.extend(own.map(|(key, text)| (format!("{name}.{key}"), text)));
+            }
+            return all;
+        };
+        variables(layer, |_| true).map(|(key, text)| (key.to_owned(), text)).collect()
+    }
+}
+
+/// What stands above the routes of a file.
+fn is_of_process(key: &str) -> bool {
+    OF_PROCESS.contains(&key) || key == "spool_max"
+}
+
+fn variables(layer: &Layer, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (&'static str, String)> {
+    KEYS.iter().copied().filter(move |key| wanted(key)).map(|key| {
+        let text = match layer.settings.printed(key) {
+            Some(Ok(value)) => text(value),
+            Some(Err(reason)) => format!("({reason})"),
+            None => String::new(),
+        };
+        (key, text)
+    })
+}
+
+/// Without the quotes that a file needs.
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        Value::Array(values) => values.into_iter().map(text).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
 /// As a file that has the same effect, each value with its origin.
 impl fmt::Display for Configuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,8 +76,7 @@ impl fmt::Display for Configuration {
             "# The configuration in force, and where each value comes from. Passwords are left out.\n",
         )?;
         let [RouteSettings { name: None, layer, .. }] = self.routes() else {
-            let of_process = |key: &str| OF_PROCESS.contains(&key) || key == "spool_max";
-            print(f, self.process(), of_process)?;
+            print(f, self.process(), is_of_process)?;
             return self.routes().iter().try_for_each(|route| print_route(f, route));
         };
         print(f, layer, |_| true)

@@ -12,6 +12,7 @@ use super::file::{ConfigFile, RouteTable};
 use super::given::Given;
 use super::keys::{OF_PROCESS, OF_ROUTE, OF_START};
 use super::layer::{Layer, Origin};
+use super::secret::Secret;
 use super::settings::{LogFormat, Settings};
 use super::units::LogLevel;
 use crate::common::Common;
@@ -107,6 +108,13 @@ impl Configuration {
     pub fn http(&self) -> (Option<&Endpoint>, Option<&Endpoint>) {
         let settings = self.process.settings();
         (settings.metrics.as_ref(), settings.web.as_ref())
+    }
+
+    /// Where the console is served, and with which password, if with any.
+    pub fn console(&self) -> Option<(&Endpoint, Option<&Secret>)> {
+        let settings = self.process.settings();
+        let password = settings.console_password.as_ref().filter(|password| !password.as_bytes().is_empty());
+        Some((settings.console.as_ref()?, password))
     }
 
     /// How long running sessions may go on after SIGTERM.

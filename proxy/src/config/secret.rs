@@ -17,7 +17,7 @@ impl Secret {
         Self(Zeroizing::new(value.into_vec()))
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use super::file::{http_address, listen_addresses, one_or_many};
+use super::file::{http_address, listen_address, listen_addresses, one_or_many};
 use super::secret::Secret;
 use super::units::{LogLevel, Size, Span};
 use crate::credentials::Credentials;
@@ -214,6 +214,17 @@ pub struct Settings {
     #[arg(long, value_name = "ADDR:PORT", env = "SPILLWAY_WEB", value_parser = Endpoint::parse_http)]
     #[serde(deserialize_with = "http_address")]
     pub web: Option<Endpoint>,
+
+    /// Serve a console for operators at ADDR:PORT or unix:PATH: mysql -u admin … -e 'SHOW SESSIONS'. Its password is
+    /// taken from SPILLWAY_CONSOLE_PASSWORD or the configuration file; without one only on loopback or a socket
+    /// [default: nowhere]
+    #[arg(long, value_name = "ADDR", env = "SPILLWAY_CONSOLE", value_parser = Endpoint::parse_listen)]
+    #[serde(deserialize_with = "listen_address")]
+    pub console: Option<Endpoint>,
+
+    /// The password of the console. No flag, as above.
+    #[arg(skip)]
+    pub console_password: Option<Secret>,
 
     /// What to log: error, warn, info, debug or trace, for all or by module [default: info for
     /// serve, warn for run, error for check]

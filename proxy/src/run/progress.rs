@@ -76,7 +76,11 @@ fn what(client: &str, since: Duration, sessions: &[SessionSnapshot]) -> String {
     let doing = match busiest {
         None => "no session".to_owned(),
         Some(session) if session.state == State::Login => {
-            format!("logging in for {} s", session.age_ms / 1000)
+            let attempt = match session.attempts {
+                0 | 1 => String::new(),
+                attempt => format!(", attempt {attempt}"),
+            };
+            format!("logging in for {} s{attempt}", session.age_ms / 1000)
         }
         Some(session) => {
             let subject: &str = session.subject.as_deref().unwrap_or("logged in");

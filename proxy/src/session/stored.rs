@@ -283,7 +283,7 @@ async fn switch(
 }
 
 /// 20 random bytes that every client reads back: no NUL, no `$` (which MySQL's servers avoid as well).
-fn new_scramble() -> [u8; SCRAMBLE_LEN] {
+pub(crate) fn new_scramble() -> [u8; SCRAMBLE_LEN] {
     let mut rng = rand::rng();
     std::array::from_fn(|_| match rng.random_range(1..=126_u8) {
         b'$' => 127,

@@ -115,8 +115,9 @@ class Session {
   }
 
   get words() {
-    const { subject, state } = this.snapshot;
-    return subject ?? (state === "login" ? "not logged in yet" : "no statement yet");
+    const { subject, state, attempts } = this.snapshot;
+    const attempt = attempts > 1 ? `, attempt ${attempts}` : "";
+    return subject ?? (state === "login" ? `not logged in yet${attempt}` : "no statement yet");
   }
 
   matches(filter) {

@@ -75,6 +75,7 @@ fn a_file_with_a_password_must_be_private() {
     };
     assert_eq!(read(0o600, text).unwrap().password.unwrap().as_bytes(), b"secret");
     assert!(read(0o644, "user = 'backup'").is_ok());
+    assert!(read(0o640, "console_password = 'secret'").is_err());
     let error = read(0o640, text).unwrap_err().to_string();
     assert!(error.contains("chmod 600") && !error.contains("secret"), "{error}");
 }
@@ -102,8 +103,10 @@ fn no_mistake_shows_the_password() {
         "04711",
         "inf",
     ] {
-        for above in ["user = 'a'", "[[route]]"] {
-            let text = format!("{above}\npassword = {value}\n");
+        for (above, key) in
+            [("user = 'a'", "password"), ("[[route]]", "password"), ("user = 'a'", "console_password")]
+        {
+            let text = format!("{above}\n{key} = {value}\n");
             match settings(&text) {
                 Ok(settings) => panic!("{value}: {settings:?}"),
                 Err(error) => {
