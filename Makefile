@@ -7,7 +7,7 @@ CARGO ?= cargo
 test: setup lint
 	$(CARGO) test --workspace --quiet
 
-# Every server with every client in every way, and the README's tables of it.
+# Every server with every client in every way, and docs/compatibility.md's tables of it.
 matrix: setup
 	SPILLWAY_MATRIX=all $(CARGO) test --workspace --quiet --test matrix -- --nocapture
 

@@ -1,4 +1,4 @@
-//! Tables in the README that a command measures and writes.
+//! Tables in the documentation that a command measures and writes.
 
 use anyhow::{Context as _, Result};
 

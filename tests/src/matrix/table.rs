@@ -1,4 +1,4 @@
-//! What came of the cells, as tables for the README.
+//! What came of the cells, as tables for `docs/compatibility.md`.
 
 use std::fmt::Display;
 

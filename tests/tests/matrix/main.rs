@@ -1,7 +1,7 @@
 //! Every server with every client, in every way: the dump through Spillway is the direct one.
 //!
-//! So few cells are run that each two values meet; with `SPILLWAY_MATRIX=all` (`make matrix`) all are, and README's
-//! tables are made of the outcome.
+//! So few cells are run that each two values meet; with `SPILLWAY_MATRIX=all` (`make matrix`) all are, and the
+//! tables of `docs/compatibility.md` are made of the outcome.
 
 mod rust_driver;
 
@@ -54,9 +54,9 @@ fn every_cell_for_the_readme(cells: &[Cell]) -> Result<()> {
     let tables = table::render(&outcomes, |product| {
         versions.iter().find(|(of, _)| *of == product).map_or_else(String::new, |(_, title)| title.clone())
     });
-    let readme = workspace().join("README.md");
-    let text = splice(&fs::read_to_string(&readme)?, "matrix", &tables).context("README.md")?;
-    fs::write(&readme, text)?;
+    let page = workspace().join("docs/compatibility.md");
+    let text = splice(&fs::read_to_string(&page)?, "matrix", &tables).context("docs/compatibility.md")?;
+    fs::write(&page, text)?;
     all_right(&outcomes)
 }
 
