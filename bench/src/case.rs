@@ -11,6 +11,7 @@ mod done;
 mod drain;
 mod dump;
 mod gzip;
+pub mod looked_at;
 mod parallel;
 mod relay;
 mod slow_line;
@@ -40,7 +41,7 @@ pub struct Case {
 }
 
 /// All of them, in the order in which they run.
-pub const ALL: [Case; 19] = [
+pub const ALL: [Case; 20] = [
     Case { name: "drain-wide", prepare: drain::wide },
     Case { name: "drain-narrow", prepare: drain::narrow },
     Case { name: "relay-wide", prepare: relay::wide },
@@ -51,6 +52,7 @@ pub const ALL: [Case; 19] = [
     Case { name: "slow-sink", prepare: slow_sink::prepare },
     Case { name: "dump-tables", prepare: tables::prepare },
     Case { name: "parallel", prepare: parallel::prepare },
+    Case { name: "looked-at", prepare: looked_at::prepare },
     Case { name: "connect", prepare: connect::alone },
     Case { name: "connect-8", prepare: connect::eight },
     Case { name: "backlog", prepare: backlog::prepare },

@@ -16,6 +16,7 @@ use spillway_tests::{Endpoint, Server, client};
 pub struct Proxy {
     running: Running,
     log: Log,
+    output: Log,
     address: SocketAddr,
     sessions: usize,
 }
@@ -64,12 +65,18 @@ impl Proxy {
         .with_context(|| log.tail())?;
         let place = line.strip_prefix("listening on ").with_context(|| line.clone())?;
         let address = place.parse().with_context(|| line.clone())?;
-        Ok(Self { running, log, address, sessions: 0 })
+        Ok(Self { running, log, output, address, sessions: 0 })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it says of itself on stdout, behind these words at the beginning of a line.
+    pub fn told(&self, words: &str) -> Result<String> {
+        let line = self.output.wait_for(words, LIMIT)?;
+        Ok(line.strip_prefix(words).with_context(|| line.clone())?.to_owned())
     }
 
     /// As clients take it.

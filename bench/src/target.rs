@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::case::looked_at::{SEEN, UNSEEN};
 use crate::measure::{Figures, Measured};
 use crate::stats::Sample;
 use crate::way::{DIRECT, HAPROXY, ROUTER, SPILLWAY};
@@ -140,7 +141,7 @@ const fn target(case: &'static str, what: What, bound: Bound) -> Target {
 const MEMORY_AND_64: f64 = 256.0 + 64.0;
 
 /// All of them. (The one of the backlog's memory: whatever the backlog.)
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 18] = [
     target("drain-wide", What::SpeedOf(DIRECT), Bound::AtLeast(0.90)),
     target("drain-wide", What::SpeedOf(ROUTER), Bound::AtLeast(1.0)),
     target("drain-wide", What::CpuPerGb, Bound::AtMost(0.45)),
@@ -153,6 +154,7 @@ const TARGETS: [Target; 17] = [
     target("dump-tables", What::TimeOf(HAPROXY), Bound::AtMost(1.0)),
     target("parallel", What::TimeOf(DIRECT), Bound::AtMost(1.15)),
     target("parallel", What::PeakMib, Bound::AtMost(MEMORY_AND_64)),
+    Target { case: "looked-at", way: SEEN, what: What::TimeOf(UNSEEN), bound: Bound::AtMost(1.05) },
     target("connect", What::SpeedOf(DIRECT), Bound::AtLeast(0.4)),
     target("connect", What::SpeedOf(HAPROXY), Bound::AtLeast(0.7)),
     target("connect-8", What::SpeedOf(DIRECT), Bound::AtLeast(0.4)),

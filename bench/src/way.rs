@@ -123,6 +123,14 @@ impl Route {
         Endpoint::Tcp(self.address())
     }
 
+    /// Spillway, where that stands in between.
+    pub fn spillway(&self) -> Option<&Proxy> {
+        match &self.between {
+            Between::Spillway(proxy) => Some(proxy),
+            Between::Nothing(_) | Between::Peer(_) => None,
+        }
+    }
+
     /// Whether Spillway stands in between.
     pub fn is_spillway(&self) -> bool {
         matches!(self.between, Between::Spillway(_))
