@@ -1,5 +1,5 @@
 # What people and CI type. Every target does its own set-up.
-.PHONY: test matrix lint demo bench docs man deb setup tools
+.PHONY: test matrix soak lint demo bench docs man deb setup tools
 
 CARGO ?= cargo
 
@@ -10,6 +10,10 @@ test: setup lint
 # Every server with every client in every way, and docs/compatibility.md's tables of it.
 matrix: setup
 	SPILLWAY_MATRIX=all $(CARGO) test --workspace --quiet --test matrix -- --nocapture
+
+# A hundred clients of all kinds for TIME seconds (10 minutes by default); `make test` has them for 20 seconds.
+soak: setup
+	SPILLWAY_SOAK=$(or $(TIME),600) $(CARGO) test --workspace --quiet --test soak -- --nocapture
 
 lint:
 	$(CARGO) fmt --all --check

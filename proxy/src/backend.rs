@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use spillway_protocol::{Capabilities, Compression, ERR_HEADER, Greeting};
 use tokio::io::AsyncWriteExt;
@@ -152,6 +152,11 @@ impl Upstreams {
     /// The compression that they are asked for.
     pub(crate) fn compression(&self) -> Option<Compression> {
         self.compression
+    }
+
+    /// How long a peer's host may be silent.
+    pub(crate) fn peer_timeout(&self) -> Duration {
+        self.limits.peer
     }
 
     /// Attempts that begin now, for a client with this address, if it has one.
@@ -309,6 +314,9 @@ impl Upstreams {
         let (mut stream, address) =
             connected.map_err(|error| failed(Phase::Connect, Server::named(upstream), error))?;
         let server = Server { upstream: upstream.clone(), address };
+        if let Err(error) = stream.set_peer_timeout(self.limits.peer) {
+            return Err(failed(Phase::Connect, server, error));
+        }
         if self.proxy_protocol
             && let Err(cause) = introduce(&mut stream, attempts).await
         {

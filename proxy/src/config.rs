@@ -90,6 +90,7 @@ impl Settings {
             greeting: limit("--greeting-timeout", self.greeting_timeout, default.greeting)?,
             auth: limit("--auth-timeout", self.auth_timeout, default.auth)?,
             handshake: limit("--handshake-timeout", self.handshake_timeout, default.handshake)?,
+            peer: limit("--peer-timeout", self.peer_timeout, default.peer)?,
         })
     }
 
@@ -320,13 +321,14 @@ mod tests {
     #[test]
     fn the_help_tells_the_limits() {
         let help = Settings::augment_args(clap::Command::new("spillway")).render_long_help().to_string();
-        let Limits { resolve, connect, greeting, auth, handshake } = Limits::default();
+        let Limits { resolve, connect, greeting, auth, handshake, peer } = Limits::default();
         for (option, limit) in [
             ("resolve", resolve),
             ("connect", connect),
             ("greeting", greeting),
             ("auth", auth),
             ("handshake", handshake),
+            ("peer", peer),
         ] {
             let (_, behind) = help.split_once(&format!("--{option}-timeout <TIME>")).expect(option);
             let (_, default) = behind.split_once("[default: ").expect(option);

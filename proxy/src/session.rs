@@ -27,7 +27,7 @@ use spillway_protocol::Compression;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::field::Value;
-use tracing::{Span, info, warn};
+use tracing::{Span, debug, info, warn};
 
 use crate::backend::Upstreams;
 use crate::backend::login::OWN_LOGIN;
@@ -115,6 +115,9 @@ impl Proxy {
         let listed = self.sessions.begin(&from, self.route.clone(), &stop);
         let stop = listed.session().stop().clone();
         tell_span("id", Some(listed.session().id));
+        if let Err(error) = client.set_peer_timeout(self.upstreams.peer_timeout()) {
+            return debug!(%error, "the client is gone already");
+        }
         let mut applicant = Applicant::new(client, self.client_tls.clone());
         let ready = tokio::select! {
             ready = self.establish(&mut applicant, &from, listed.session()) => ready,
@@ -257,6 +260,7 @@ impl Proxy {
             backend,
             spool: Spool::new(memory, Arc::clone(&self.disk), Arc::clone(&self.packing)),
             keepalive: Keepalive::new(self.keepalive, self.keepalive_for),
+            peer_timeout: self.upstreams.peer_timeout(),
             told: Told { upstream, by_libmariadb: applicant.is_by_libmariadb() },
             told_id: self.connection_ids.tell(&server, login.told_connection_id, login.connection_id),
             session_init: self.session_init.clone(),

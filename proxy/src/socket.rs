@@ -14,11 +14,14 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-/// When TCP begins to ask a silent peer whether it is there, how often, and how many times: a dead one is known after
-/// two minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// How long a peer's host may be silent where nothing else is said.
+pub(crate) const PEER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Questions of TCP whether a peer is there at all, before an idle connection is given up.
 const KEEPALIVE_RETRIES: u32 = 4;
+
+/// What was sent so often and never acknowledged is not lost by chance.
+const UNANSWERED: u8 = 3;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -31,12 +34,32 @@ impl Socket {
     /// A TCP socket, set up: no delay, keepalive.
     pub(crate) fn tcp(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
+        let socket = Self::Tcp(stream);
+        socket.set_peer_timeout(PEER_TIMEOUT)?;
+        Ok(socket)
+    }
+
+    /// After how much silence of the peer's host the kernel ends an idle connection: it begins to ask after half of that.
+    /// While something is under way it asks nothing; see [`silence`](Self::silence).
+    pub(crate) fn set_peer_timeout(&self, timeout: Duration) -> io::Result<()> {
+        let Self::Tcp(stream) = self else { return Ok(()) };
+        // The kernel counts whole seconds.
+        let second = Duration::from_secs(1);
         let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_IDLE)
-            .with_interval(KEEPALIVE_INTERVAL)
+            .with_time((timeout / 2).max(second))
+            .with_interval((timeout / 2 / KEEPALIVE_RETRIES).max(second))
             .with_retries(KEEPALIVE_RETRIES);
-        SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
-        Ok(Self::Tcp(stream))
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)
+    }
+
+    /// For how long the peer's host has said nothing, while it was sent the same again and again. None where it answers,
+    /// and that does a peer that takes nothing because it is slow: its host acknowledges the questions whether there is
+    /// room. (TCP_USER_TIMEOUT makes no difference between the two, so it would end slow clients.)
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        let Self::Tcp(stream) = self else { return None };
+        let info = tcp_info(stream)?;
+        let unanswered = info.tcpi_retransmits.saturating_add(info.tcpi_probes);
+        (unanswered >= UNANSWERED).then(|| Duration::from_millis(info.tcpi_last_ack_recv.into()))
     }
 
     /// Has the kernel wake whoever waits for bytes to read only when so many are there, or none will follow; what is
@@ -124,6 +147,18 @@ fn set_receive_low_water(socket: &TcpStream, bytes: libc::c_int) -> bool {
         libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, value.cast(), len)
     };
     set == 0
+}
+
+/// TCP_INFO of tcp(7), for which no library that we use has a safe call. None on kernels that tell less.
+#[expect(unsafe_code, reason = "the kernel fills a structure of integers, for which all zeros is a value")]
+fn tcp_info(socket: &TcpStream) -> Option<libc::tcp_info> {
+    // SAFETY: it has nothing but integers in it.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<libc::tcp_info>() as libc::socklen_t;
+    let (value, fd) = ((&raw mut info).cast(), socket.as_raw_fd());
+    // SAFETY: the descriptor is open as `socket` is borrowed; the kernel writes no more than `len` bytes at `value`.
+    let got = unsafe { libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, value, &raw mut len) };
+    (got == 0 && len as usize >= size_of::<libc::tcp_info>()).then_some(info)
 }
 
 impl AsyncRead for Socket {

@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
@@ -117,6 +118,16 @@ impl Stream {
     /// where it cannot.
     pub(crate) fn set_least_readable(&self, bytes: i32) -> bool {
         self.socket().is_some_and(|socket| socket.set_least_readable(bytes))
+    }
+
+    /// After how much silence of the peer's host an idle connection ends ([`Socket::set_peer_timeout`]).
+    pub(crate) fn set_peer_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.socket().map_or(Ok(()), |socket| socket.set_peer_timeout(timeout))
+    }
+
+    /// For how long the peer's host has answered nothing of what it was sent ([`Socket::silence`]).
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.socket()?.silence()
     }
 
     fn socket(&self) -> Option<&Socket> {

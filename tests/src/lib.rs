@@ -19,6 +19,7 @@
 //! - [`drivers`]: programs in Python and JavaScript;
 //! - [`http`], [`exposition`], [`browser`]: who looks at a proxy from outside: requests by hand, Prometheus, a browser;
 //! - [`matrix`]: every server with every client in every way;
+//! - [`chance`]: chance that can be had again;
 //! - [`data`]: the tables to dump.
 //!
 //! Nothing here sleeps in order to make a test pass: a test waits for a condition, with a limit ([`wait_until`]). Where
@@ -29,6 +30,7 @@ pub mod browser;
 pub mod cache;
 pub mod cc;
 pub mod certificates;
+pub mod chance;
 pub mod check;
 pub mod client;
 pub mod data;

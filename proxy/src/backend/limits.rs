@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::socket::PEER_TIMEOUT;
+
 /// Time limits of the connection phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -15,6 +17,8 @@ pub struct Limits {
     pub auth: Duration,
     /// All attempts together, without the time in which the client has the turn (`--handshake-timeout`).
     pub handshake: Duration,
+    /// Silence of a peer's host at any time, also of a client's and after the login (`--peer-timeout`).
+    pub peer: Duration,
 }
 
 impl Default for Limits {
@@ -26,6 +30,7 @@ impl Default for Limits {
             greeting: Duration::from_secs(30),
             auth: Duration::from_secs(20),
             handshake: Duration::from_secs(60),
+            peer: PEER_TIMEOUT,
         }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn session_init() -> Vec<String> {
 impl Settings {
     /// What holds for `serve` where these settings say nothing. What has no value here has none without a setting.
     pub(super) fn defaults(&self) -> Self {
-        let Limits { resolve, connect, greeting, auth, handshake } = Limits::default();
+        let Limits { resolve, connect, greeting, auth, handshake, peer } = Limits::default();
         Self {
             listen: Some(listen()),
             log_level: Some(LogLevel::default()),
@@ -64,6 +64,7 @@ impl Settings {
             connect_timeout: Some(Span(connect)),
             greeting_timeout: Some(Span(greeting)),
             auth_timeout: Some(Span(auth)),
+            peer_timeout: Some(Span(peer)),
             auth: Some(AuthMode::Passthrough),
             get_server_public_key: Some(false),
             allow_cleartext: Some(false),

@@ -111,6 +111,7 @@ by_key! {
     connect_timeout,
     greeting_timeout,
     auth_timeout,
+    peer_timeout,
     auth,
     credentials,
     user,

@@ -179,6 +179,11 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "SPILLWAY_AUTH_TIMEOUT")]
     pub auth_timeout: Option<Span>,
 
+    /// How long the host of a server or a client may answer nothing that it is sent, before the session is given up. A
+    /// client that is slow, or stands still, answers [default: 120s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_PEER_TIMEOUT")]
+    pub peer_timeout: Option<Span>,
+
     /// Statement to send on every server session first; may be repeated, '' for none
     /// [default: SET SESSION net_write_timeout = 86400]
     #[arg(long, value_name = "SQL", env = "SPILLWAY_SESSION_INIT")]

@@ -9,6 +9,7 @@ mod own_command;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use spillway_protocol::{
@@ -403,6 +404,11 @@ impl BackendHalf {
                 None => BackendEvent::Farewell(Vec::new()),
             },
         }
+    }
+
+    /// For how long the server's host has answered nothing of what it was sent.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.stream.as_ref()?.silence()
     }
 
     fn end_response(&mut self) -> Option<Pending> {

@@ -77,6 +77,11 @@ impl ClientHalf {
         PacketStream::in_use(self.stream, self.inbox.to_vec(), compression)
     }
 
+    /// For how long the client's host has answered nothing of what it was sent.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        self.stream.silence()
+    }
+
     /// One read of commands, if there is room for them. 0 means that the client has gone.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if let Some(compression) = &mut self.compression {

@@ -11,6 +11,7 @@ mod takeover;
 use std::io;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use spillway_protocol::Command;
 use tokio::time::Instant;
@@ -67,6 +68,7 @@ pub(crate) struct Relay {
     backend: BackendHalf,
     spool: Spool,
     keepalive: Keepalive,
+    peer_timeout: Duration,
     login: Login,
     told: Told,
     told_id: ToldId,
@@ -122,6 +124,8 @@ pub(crate) struct RelayParts {
     pub(crate) backend: PacketStream,
     pub(crate) spool: Spool,
     pub(crate) keepalive: Keepalive,
+    /// How long either peer's host may be silent (`--peer-timeout`).
+    pub(crate) peer_timeout: Duration,
     pub(crate) login: Login,
     pub(crate) told: Told,
     pub(crate) told_id: ToldId,
@@ -138,6 +142,7 @@ impl Relay {
             backend,
             spool,
             keepalive,
+            peer_timeout,
             login,
             told,
             told_id,
@@ -155,6 +160,7 @@ impl Relay {
             backend: BackendHalf::new(backend, login.capabilities),
             spool,
             keepalive,
+            peer_timeout,
             login,
             told,
             told_id,
@@ -209,6 +215,7 @@ impl Relay {
             backend,
             spool: self.spool,
             keepalive: self.keepalive,
+            peer_timeout: self.peer_timeout,
             login: self.login,
             told: self.told,
             told_id: self.told_id,
@@ -251,6 +258,9 @@ impl Relay {
                 Err(error) => return Poll::Ready(RelayEnd::ClientGone(Some(error))),
             };
             let ticked = self.poll_keepalive(cx);
+            if ticked && let Some(error) = silent(self.client.silence(), self.peer_timeout) {
+                return Poll::Ready(RelayEnd::ClientGone(Some(error)));
+            }
             if self.is_over() {
                 return Poll::Ready(self.end());
             }
@@ -331,6 +341,9 @@ impl Relay {
         if self.keepalive.poll_tick(cx).is_pending() {
             return false;
         }
+        if let Some(error) = silent(self.backend.silence(), self.peer_timeout) {
+            self.lose(Loss::Server(error));
+        }
         let active = self.backend.take_active();
         if !active {
             self.spool.rest();
@@ -361,4 +374,11 @@ impl Relay {
             || self.kept.holds_locks
             || self.last_fed.elapsed() < self.keepalive.keep_for()
     }
+}
+
+/// A peer whose host is silent for longer than it may.
+fn silent(silence: Option<Duration>, limit: Duration) -> Option<io::Error> {
+    let silence = silence.filter(|silence| *silence > limit)?;
+    let text = format!("its host has answered nothing for {} s (--peer-timeout)", silence.as_secs());
+    Some(io::Error::new(io::ErrorKind::TimedOut, text))
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Action, Direction};
+use crate::chance::Chance;
 
 /// `action` comes when `after` more bytes have passed in `direction`.
 #[derive(Clone, Copy, Debug)]
@@ -46,23 +47,11 @@ pub(super) struct Dice {
 
 impl Dice {
     pub(super) fn plan(&self, index: usize) -> Option<Plan> {
-        let mut state = mix(self.seed).wrapping_add(index as u64);
-        let mut roll = || {
-            state = mix(state);
-            state
-        };
-        let share = (roll() >> 11) as f64 / (1_u64 << 53) as f64;
-        let action = if roll() & 1 == 0 { Action::Cut } else { Action::Reset };
+        let mut chance = Chance::from_seed(self.seed.wrapping_mul(1_000_003).wrapping_add(index as u64));
+        let share = chance.share();
+        let action = if chance.below(2) == 0 { Action::Cut } else { Action::Reset };
         let length = self.range.end.saturating_sub(self.range.start).max(1);
-        let after = self.range.start + roll() % length;
+        let after = self.range.start + chance.below(length);
         (share < self.probability).then_some(Plan { direction: Direction::FromServer, after, action })
     }
-}
-
-/// The step of splitmix64: one number in, one that seems unrelated out.
-fn mix(number: u64) -> u64 {
-    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
