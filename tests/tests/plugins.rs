@@ -1,7 +1,7 @@
 //! Every authentication plugin of every server, in passthrough and with stored credentials, over TLS and without it.
 
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -66,7 +66,18 @@ fn plain_mariadb(program: &str, endpoint: &Endpoint) -> Command {
     command
 }
 
+/// The tests run beside each other. While a server reads its accounts anew it refuses logins at times, also those that are
+/// right (seen without Spillway: MariaDB 10.11, ed25519, 7 of 400), so nobody logs in meanwhile.
+static ACCOUNTS: RwLock<()> = RwLock::new(());
+
+/// Has the server know no password by heart.
+fn forget_passwords(server: &Server) -> Result<()> {
+    let _nobody_logs_in = ACCOUNTS.write().unwrap_or_else(PoisonError::into_inner);
+    server.sql("FLUSH PRIVILEGES")
+}
+
 fn log_in(mut command: Command, user: &str, more: &[&str]) -> Result<Finished> {
+    let _accounts_stay = ACCOUNTS.read().unwrap_or_else(PoisonError::into_inner);
     command.args([&format!("--user={user}"), &format!("--password={PASSWORD}")]);
     command.args(["--batch", "--skip-column-names", "--execute", "SELECT CURRENT_USER()"]).args(more);
     process::run(&mut command, LIMIT)
@@ -102,7 +113,7 @@ fn a_client_without_tls_and_a_server_with_it() -> Result<()> {
     let through = Spillway::to(&mysql().tcp()).start()?;
     for (client, program, options) in CLIENTS {
         for user in ["caching_sha2_password", "sha256_password"] {
-            mysql().sql("FLUSH PRIVILEGES")?;
+            forget_passwords(mysql())?;
             let finished = log_in(client(program, through.endpoint()), user, options)?;
             assert_is(finished, user).with_context(|| format!("{program} {options:?} {user}"))?;
         }
@@ -148,7 +159,7 @@ fn a_client_with_tls_and_a_server_without_it() -> Result<()> {
     }
     for user in ["caching_sha2_password", "sha256_password"] {
         for command in with_tls(&fetching) {
-            mysql().sql("FLUSH PRIVILEGES")?;
+            forget_passwords(mysql())?;
             assert_is(log_in(command, user, &[])?, user).context(user)?;
         }
     }
@@ -179,7 +190,7 @@ fn tls_on_both_sides() -> Result<()> {
     ] {
         let through = Spillway::to(&server.tcp()).options(&own.each_ref().map(String::as_str)).start()?;
         for &user in users {
-            server.sql("FLUSH PRIVILEGES")?;
+            forget_passwords(server)?;
             let client = mariadb11::command("mariadb", through.endpoint());
             assert_is(log_in(client, user, &[&ca])?, user).with_context(|| user.to_owned())?;
         }
@@ -213,7 +224,7 @@ fn stored_accounts_of_every_plugin() -> Result<()> {
             let through =
                 Spillway::to(&upstream).listen(&socket).options(&account).options(options).start()?;
             for (client, program, _) in CLIENTS {
-                server.sql("FLUSH PRIVILEGES")?;
+                forget_passwords(server)?;
                 let finished = log_in(client(program, through.endpoint()), user, &[])?;
                 assert_is(finished, user)
                     .with_context(|| format!("{program} to {user} over {upstream} {options:?}"))?;
@@ -230,7 +241,7 @@ fn stored_accounts_that_want_a_key_are_told_how_to_get_it() -> Result<()> {
         (mysql(), "caching_sha2_password"),
         (mariadb(), "caching_sha2_password"),
     ] {
-        server.sql("FLUSH PRIVILEGES")?;
+        forget_passwords(server)?;
         let (through, _file) = stored(&server.tcp(), user, &["--upstream-tls=off"])?;
         let refused = log_in(mysql9::command("mysql", through.endpoint()), user, &[])?;
         for part in ["1251", user, "--upstream-server-public-key", "--get-server-public-key", "TLS"] {
