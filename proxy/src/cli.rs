@@ -137,8 +137,10 @@ impl Cli {
 }
 
 /// Settings that have no meaning for the private proxy of `run`.
-const SERVE_ONLY: [&str; 14] = [
+const SERVE_ONLY: [&str; 16] = [
     "listen",
+    "allow",
+    "max_sessions",
     "shutdown_grace",
     "allow_socket_upstream",
     "proxy_protocol_networks",

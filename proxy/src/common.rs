@@ -8,6 +8,7 @@ use crate::drain_limit::DrainLimit;
 use crate::journal::Ledger;
 use crate::session::Probes;
 use crate::sessions::Sessions;
+use crate::slots::Slots;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
 use crate::spool::packing::{Algorithm, Packing};
 use crate::tls::{SelfSigned, TlsError};
@@ -19,6 +20,8 @@ pub struct Common {
     pub(crate) memory: Arc<MemoryBudget>,
     /// Disk space of all sessions.
     pub(crate) disk: Arc<DiskBudget>,
+    /// Room for sessions (`--max-sessions`).
+    pub(crate) slots: Arc<Slots>,
     /// Two routes may lead to one server.
     pub(crate) connection_ids: Arc<ConnectionIds>,
     pub(crate) probes: Arc<Probes>,
@@ -35,6 +38,13 @@ pub struct Common {
     self_signed: Mutex<Option<Arc<SelfSigned>>>,
 }
 
+/// What a route may use of what there is, or all of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Shares {
+    pub(crate) disk: Arc<DiskBudget>,
+    pub(crate) slots: Arc<Slots>,
+}
+
 /// How blocks are compressed; what that takes of memory is taken once for all routes.
 #[derive(Debug, Default)]
 struct Packings {
@@ -44,8 +54,9 @@ struct Packings {
 }
 
 impl Common {
-    /// Sessions may use this much memory and disk space, and drain this fast.
+    /// There may be so many sessions; they may use this much memory and disk space, and drain this fast.
     pub(crate) fn new(
+        slots: Arc<Slots>,
         memory: u64,
         disk: Arc<DiskBudget>,
         drain_limit_total: Option<Arc<DrainLimit>>,
@@ -53,6 +64,7 @@ impl Common {
         Self {
             memory: MemoryBudget::new(memory, memory),
             disk,
+            slots,
             connection_ids: Arc::default(),
             probes: Arc::default(),
             told_errors: Arc::default(),
@@ -62,6 +74,11 @@ impl Common {
             packings: Packings::default(),
             self_signed: Mutex::new(None),
         }
+    }
+
+    /// All of what routes may have shares of.
+    pub(crate) fn shares(&self) -> Shares {
+        Shares { disk: Arc::clone(&self.disk), slots: Arc::clone(&self.slots) }
     }
 
     /// Responses that ended with an error of Spillway's own, of sessions that are over.

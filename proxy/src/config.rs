@@ -32,13 +32,15 @@ pub use units::{LevelError, LogLevel};
 use spillway_protocol::Compression;
 
 use crate::backend::Upstreams;
-use crate::common::Common;
+use crate::common::{Common, Shares};
 use crate::credentials::{Auth, Credentials};
 use crate::drain_limit::DrainLimit;
 use crate::endpoint::Endpoint;
+use crate::proxy_protocol::Network;
 use crate::rsa::{MAX_PEM_LEN, PublicKey};
 use crate::secrecy::Secrecy;
-use crate::session::{Proxy, ServerProfile};
+use crate::session::{Gate, Proxy, ServerProfile};
+use crate::slots::Slots;
 use crate::spool;
 use crate::spool::budget::DiskBudget;
 use crate::spool::packing::Algorithm;
@@ -164,7 +166,7 @@ impl Settings {
     /// [`ConfigError`] for the first setting that cannot be used.
     pub fn proxy(&self) -> Result<Proxy, ConfigError> {
         let common = self.common()?;
-        self.proxy_within(&common, Arc::clone(&common.disk), None)
+        self.proxy_within(&common, common.shares(), None)
     }
 
     /// The same without a look at the spool directory, of which `check` tells more.
@@ -173,7 +175,7 @@ impl Settings {
     /// As [`proxy`](Self::proxy).
     pub fn unprobed_proxy(&self) -> Result<Proxy, ConfigError> {
         let common = self.unprobed_common()?;
-        self.proxy_within(&common, Arc::clone(&common.disk), None)
+        self.proxy_within(&common, common.shares(), None)
     }
 
     /// Makes what all sessions of the process share.
@@ -186,20 +188,22 @@ impl Settings {
 
     fn unprobed_common(&self) -> Result<Common, ConfigError> {
         self.check_memory()?;
+        self.check_max_sessions()?;
         if let Some(limit) = self.drain_limit_total {
             at_least("--drain-limit-total", limit, LEAST_DRAIN_LIMIT)?;
         }
         let dir = self.spool_dir.clone().unwrap_or_else(defaults::spool_dir);
         let disk = DiskBudget::new(dir, self.disk_limit(), self.disk_reserve());
         let drain_limit_total = self.drain_limit_total.map(|Size(rate)| Arc::new(DrainLimit::new(rate)));
-        Ok(Common::new(self.memory_limit(), disk, drain_limit_total))
+        let slots = Slots::new(self.session_limit());
+        Ok(Common::new(slots, self.memory_limit(), disk, drain_limit_total))
     }
 
     /// Makes what the sessions of a route share. What is known of the servers by those `before` stays known.
     fn proxy_within(
         &self,
         common: &Common,
-        disk: Arc<DiskBudget>,
+        shares: Shares,
         before: Option<&Proxy>,
     ) -> Result<Proxy, ConfigError> {
         let upstreams = self.upstreams()?;
@@ -207,6 +211,7 @@ impl Settings {
             Some(before) => upstreams.following(&before.upstreams),
             None => upstreams,
         };
+        self.check_max_sessions()?;
         let per_session = self.memory_per_session.unwrap_or(defaults::MEMORY_PER_SESSION);
         at_least("--memory-per-session", per_session, LEAST_MEMORY_PER_SESSION)?;
         if let Some(limit) = self.drain_limit {
@@ -222,7 +227,9 @@ impl Settings {
             Some(SpoolCompress::Lz4) => Some(Algorithm::Lz4),
             Some(SpoolCompress::Zstd) => Some(Algorithm::Zstd),
         };
+        let allowed = self.allow.clone().unwrap_or_else(|| vec![Network::Any]);
         Ok(Proxy {
+            gate: Gate::new(allowed, shares.slots),
             upstreams: Arc::new(upstreams),
             auth: self.auth()?,
             client_tls: self.client_tls(common)?,
@@ -230,7 +237,7 @@ impl Settings {
             connection_ids: Arc::clone(&common.connection_ids),
             probes: Arc::clone(&common.probes),
             memory: common.memory.with_per_session(per_session.0),
-            disk,
+            disk: shares.disk,
             packing: common.packing(packing),
             session_init: session_init.into_iter().filter(|sql| !sql.trim().is_empty()).collect(),
             busy_poll: self.busy_poll.map_or_else(defaults::busy_poll, |Span(time)| time),
@@ -265,6 +272,18 @@ impl Settings {
 
     fn check_memory(&self) -> Result<(), ConfigError> {
         at_least("--memory", self.memory.unwrap_or(defaults::MEMORY), LEAST_MEMORY)
+    }
+
+    fn check_max_sessions(&self) -> Result<(), ConfigError> {
+        match self.max_sessions {
+            Some(max) => at_least("--max-sessions", Size(max.into()), Size(1)),
+            None => Ok(()),
+        }
+    }
+
+    /// `--max-sessions`
+    fn session_limit(&self) -> u32 {
+        self.max_sessions.unwrap_or(u32::MAX)
     }
 
     fn memory_limit(&self) -> u64 {

@@ -169,14 +169,16 @@ impl Plan {
 
     /// Makes what the private proxy's sessions share. What the client's options ask of TLS is added to `settings`, as
     /// the way to the server is Spillway's now: the stricter one of the two holds. So is what they say of the server's
-    /// RSA key and of compression, where `settings` say nothing. The private socket has no TLS, so certificates for the
-    /// clients, which a file for `serve` may name, are not looked at.
+    /// RSA key and of compression, where `settings` say nothing. The private socket has no TLS and but one
+    /// client, so certificates for the clients and who may come in, which a file for `serve` may say, are not looked at.
     ///
     /// # Errors
     /// [`RunError::Tls`] if the connection would be weaker than the client asks for; [`RunError::TlsFiles`] and
     /// [`RunError::Settings`] for a setting that cannot be used.
     pub fn proxy(&self, settings: Settings) -> Result<Proxy, RunError> {
         let mut settings = Settings {
+            allow: None,
+            max_sessions: None,
             tls: None,
             tls_cert: None,
             tls_key: None,

@@ -9,6 +9,7 @@ mod continuity;
 mod error_kind;
 mod exchange;
 mod exposure;
+mod gate;
 mod keepalive;
 mod login;
 mod loss;
@@ -49,6 +50,7 @@ use crate::tls::{ClientTls, Identity};
 use applicant::Applicant;
 use continuity::Continuity;
 pub(crate) use error_kind::ErrorKind;
+pub(crate) use gate::Gate;
 use keepalive::Keepalive;
 pub(crate) use keepalive::{TIMEOUTS, keepalive_interval, numbers_of_row, row_values, timeouts_statement};
 use login::Ready;
@@ -64,6 +66,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 /// What all sessions of a route share. What they share with other routes is a part of [`Common`](crate::common::Common).
 #[derive(Debug)]
 pub struct Proxy {
+    /// Who may come in, and how many.
+    pub(crate) gate: Gate,
     pub(crate) upstreams: Arc<Upstreams>,
     /// Who checks the clients' passwords.
     pub(crate) auth: Auth,
@@ -111,6 +115,10 @@ impl Proxy {
 
     /// Takes a client that comes `from` there from its first byte to its last. `stop` ends the session at once.
     pub(crate) async fn session(&self, client: Stream, from: ClientAddress, stop: CancellationToken) {
+        let _slot = match self.gate.admit(&from) {
+            Ok(slot) => slot,
+            Err(refusal) => return self.gate.turn_away(client, &refusal).await,
+        };
         let started = Instant::now();
         let listed = self.sessions.begin(&from, self.route.clone(), &stop);
         let stop = listed.session().stop().clone();

@@ -122,7 +122,7 @@ The password of the console's user, `admin`. It has no flag either.
 - text; the file that holds it must belong to root or to Spillway's own user and be closed to all others
 ";
 
-const TYPES: [(&str, &str); 13] = [
+const TYPES: [(&str, &str); 14] = [
     ("SERVER", "`HOST`, `HOST:PORT`, `[IPV6]:PORT` or `unix:PATH`"),
     ("ADDR", "`ADDR:PORT`, `[IPV6]:PORT` or `unix:PATH`"),
     ("ADDR:PORT", "`ADDR:PORT` or `[IPV6]:PORT`"),
@@ -132,6 +132,7 @@ const TYPES: [(&str, &str); 13] = [
     ("SIZE", "bytes: `64MiB`, `1.5GB`, `4096`"),
     ("TIME", "`200us`, `30s`, `5m`, `12h`, `1m 30s`"),
     ("BOOL", "`true` or `false`; the flag alone is `true`"),
+    ("NUMBER", "a whole number"),
     ("NAME", "text"),
     ("SQL", "a statement"),
     ("NETWORK", "`ADDRESS/BITS`, an address, `localhost` or `*`"),

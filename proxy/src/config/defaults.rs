@@ -11,6 +11,7 @@ use super::settings::{
 use super::units::{LogLevel, Size, Span};
 use crate::backend::limits::Limits;
 use crate::endpoint::Endpoint;
+use crate::proxy_protocol::Network;
 
 pub(super) const MEMORY: Size = Size(256 << 20);
 pub(super) const MEMORY_PER_SESSION: Size = Size(16 << 20);
@@ -50,6 +51,7 @@ impl Settings {
             log_level: Some(LogLevel::default()),
             log_format: Some(LogFormat::Human),
             shutdown_grace: Some(Span(SHUTDOWN_GRACE)),
+            allow: Some(vec![Network::Any]),
             busy_poll: Some(Span(busy_poll())),
             memory: Some(MEMORY),
             memory_per_session: Some(MEMORY_PER_SESSION),

@@ -23,9 +23,11 @@ pub(super) const OF_PROCESS: [&str; 12] = [
 pub(super) const OF_START: [&str; 6] =
     ["spool_dir", "log_format", "metrics", "web", "console", "console_password"];
 
-/// Settings that a route does not take over from the rest of the file: what makes it a route of its own, and its share
-/// of the disk, which is within that of all.
-pub(super) const OF_ROUTE: [&str; 3] = ["listen", "upstream", "spool_max"];
+/// Limits of the process, of which a route may have a share: one within that.
+pub(super) const SHARED: [&str; 2] = ["spool_max", "max_sessions"];
+
+/// Settings that a route does not take over from the rest of the file: what makes it a route of its own, and its shares.
+pub(super) const OF_ROUTE: [&str; 4] = ["listen", "upstream", "spool_max", "max_sessions"];
 
 macro_rules! by_key {
     ($($key:ident),* $(,)?) => {
@@ -94,6 +96,8 @@ by_key! {
     console,
     console_password,
     shutdown_grace,
+    allow,
+    max_sessions,
     busy_poll,
     memory,
     memory_per_session,
@@ -157,6 +161,7 @@ mod tests {
         }
         // The passwords alone have no flag, and the file's own name has no key.
         assert_eq!(KEYS.len() - 2, command.get_arguments().count() - 1);
+        assert!(SHARED.iter().all(|key| OF_ROUTE.contains(key)));
         assert!(OF_PROCESS.iter().chain(&OF_ROUTE).all(|key| KEYS.contains(key)));
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use toml::Value;
 
-use super::keys::{KEYS, OF_PROCESS};
+use super::keys::{KEYS, OF_PROCESS, SHARED};
 use super::layer::Layer;
 use super::routes::{Configuration, RouteSettings};
 use super::secret::Secret;
@@ -46,7 +46,7 @@ impl Configuration {
 
 /// What stands above the routes of a file.
 fn is_of_process(key: &str) -> bool {
-    OF_PROCESS.contains(&key) || key == "spool_max"
+    OF_PROCESS.contains(&key) || SHARED.contains(&key)
 }
 
 fn variables(layer: &Layer, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (&'static str, String)> {
@@ -108,6 +108,12 @@ fn print(f: &mut fmt::Formatter<'_>, layer: &Layer, wanted: impl Fn(&str) -> boo
 impl Print for bool {
     fn print(&self) -> Printed {
         Ok((*self).into())
+    }
+}
+
+impl Print for u32 {
+    fn print(&self) -> Printed {
+        Ok(i64::from(*self).into())
     }
 }
 

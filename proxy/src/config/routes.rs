@@ -10,15 +10,16 @@ use tracing::info_span;
 use super::error::{ConfigError, Place};
 use super::file::{ConfigFile, RouteTable};
 use super::given::Given;
-use super::keys::{OF_PROCESS, OF_ROUTE, OF_START};
+use super::keys::{OF_PROCESS, OF_ROUTE, OF_START, SHARED};
 use super::layer::{Layer, Origin};
 use super::secret::Secret;
 use super::settings::{LogFormat, Settings};
 use super::units::LogLevel;
-use crate::common::Common;
+use crate::common::{Common, Shares};
 use crate::endpoint::Endpoint;
 use crate::proxy_protocol::Network;
 use crate::session::Proxy;
+use crate::slots::Slots;
 use crate::spool::budget::DiskBudget;
 
 /// All that `serve` is told: by flags, variables and file.
@@ -59,7 +60,7 @@ impl Configuration {
         let routes: Vec<_> = routes.into_iter().map(|table| RouteSettings::new(table, &top, &file)).collect();
         if let Some(first) = routes.first() {
             // Of the file's own mistakes it is known where they are.
-            let beside = OF_ROUTE.into_iter().filter(|key| *key != "spool_max" && top.settings.has(key));
+            let beside = OF_ROUTE.into_iter().filter(|key| !SHARED.contains(key) && top.settings.has(key));
             if let Some(key) = beside.min_by_key(|key| top.line(key).is_none()) {
                 let process =
                     RouteSettings { line: first.line, layer: top, file, ..RouteSettings::default() };
@@ -136,10 +137,12 @@ impl Configuration {
         let process = self.process.settings();
         common.memory.set_limit(process.memory_limit());
         common.disk.set_limits(process.disk_limit(), process.disk_reserve());
+        common.slots.set_max(process.session_limit());
         for (route, proxy) in self.routes.iter().zip(proxies) {
             // Without routes the one that there is has all of it.
             if route.name.is_some() {
                 proxy.disk.set_limits(route.settings().disk_limit(), 0);
+                proxy.gate.slots.set_max(route.settings().session_limit());
             }
         }
     }
@@ -157,7 +160,7 @@ impl Configuration {
     /// What is not the same as it was `before`: keys of the process, and for each route what has become of it.
     pub(crate) fn changes(&self, before: &Self) -> Vec<String> {
         let without_routes = !self.has_routes() && !before.has_routes();
-        let of_process = |key: &str| without_routes || OF_PROCESS.contains(&key) || key == "spool_max";
+        let of_process = |key: &str| without_routes || OF_PROCESS.contains(&key) || SHARED.contains(&key);
         let keys = self.process.differing(&before.process, of_process);
         let mut changes: Vec<String> = keys.into_iter().map(ToOwned::to_owned).collect();
         let mut gone: BTreeMap<&str, &RouteSettings> = before.named().collect();
@@ -223,18 +226,23 @@ impl RouteSettings {
         self.settings().proxy_protocol_networks.clone().unwrap_or_default()
     }
 
-    /// Makes what the sessions of this route share, among them the share in the disk that those `before` have.
+    /// Makes what the sessions of this route share, among them the shares in disk and slots that those `before` have.
     ///
     /// # Errors
     /// [`ConfigError`] for the first setting that cannot be used.
     pub(crate) fn proxy(&self, common: &Common, before: Option<&Proxy>) -> Result<Proxy, ConfigError> {
         let _span = self.name.as_ref().map(|name| info_span!("route", name).entered());
-        let disk = match (before, &self.name) {
-            (Some(before), _) => Arc::clone(&before.disk),
-            (None, None) => Arc::clone(&common.disk),
-            (None, Some(_)) => DiskBudget::share_of(&common.disk, self.settings().disk_limit()),
+        let shares = match (before, &self.name) {
+            (Some(before), _) => {
+                Shares { disk: Arc::clone(&before.disk), slots: Arc::clone(&before.gate.slots) }
+            }
+            (None, None) => common.shares(),
+            (None, Some(_)) => Shares {
+                disk: DiskBudget::share_of(&common.disk, self.settings().disk_limit()),
+                slots: Slots::share_of(&common.slots, self.settings().session_limit()),
+            },
         };
-        self.settings().proxy_within(common, disk, before).map_err(|problem| self.locate(problem))
+        self.settings().proxy_within(common, shares, before).map_err(|problem| self.locate(problem))
     }
 
     /// The problem, with the place in the file that it comes from, if it comes from there.

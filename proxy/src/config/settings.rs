@@ -27,6 +27,17 @@ pub struct Settings {
     #[serde(deserialize_with = "listen_addresses")]
     pub listen: Option<Vec<Endpoint>>,
 
+    /// Clients that may come in: those of these networks (ADDRESS/BITS), of Unix sockets (localhost), or all (*). Of who
+    /// begins with a PROXY header, the address that it tells counts [default: *]
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',', env = "SPILLWAY_ALLOW")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub allow: Option<Vec<Network>>,
+
+    /// How many sessions there may be at a time, in a route those of the route; whoever comes then is refused with error
+    /// 1040 [default: as many as --memory has room for]
+    #[arg(long, value_name = "NUMBER", env = "SPILLWAY_MAX_SESSIONS")]
+    pub max_sessions: Option<u32>,
+
     /// Directory for what does not fit into memory [default: /var/tmp]
     #[arg(long, value_name = "DIR", env = "SPILLWAY_SPOOL_DIR")]
     pub spool_dir: Option<PathBuf>,

@@ -1,4 +1,5 @@
-//! Which clients begin with a PROXY header: `--proxy-protocol-networks`, in the words of MariaDB's variable.
+//! Networks that clients come from: `--proxy-protocol-networks` and `--allow`, in the words of MariaDB's variable for the
+//! former.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +7,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-/// Clients that begin with a PROXY header.
+/// Clients, by where they come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Network {
     /// All.
@@ -18,11 +19,12 @@ pub enum Network {
 }
 
 impl Network {
-    /// Whether a client from this address (none: over a Unix socket) is one of them.
+    /// Whether a client from this address (none: over a Unix socket) is one of them. An IPv4 address is one in the
+    /// clothes of IPv6 as well.
     pub(crate) fn has(&self, client: Option<IpAddr>) -> bool {
         match (self, client) {
             (Self::Any, _) | (Self::UnixSockets, None) => true,
-            (Self::Addresses(network), Some(address)) => network.contains(&address),
+            (Self::Addresses(network), Some(address)) => network.contains(&address.to_canonical()),
             (Self::UnixSockets, Some(_)) | (Self::Addresses(_), None) => false,
         }
     }
@@ -85,6 +87,8 @@ mod tests {
             ("0.0.0.0/0", "2001:db8::1", false),
             ("2001:db8::/32", "2001:db8:1::1", true),
             ("::1", "::2", false),
+            ("10.1.0.0/16", "::ffff:10.1.2.3", true),
+            ("::/0", "::ffff:10.1.2.3", false),
         ] {
             assert_eq!(has(network, client), expected, "{network} {client}");
         }

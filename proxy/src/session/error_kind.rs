@@ -37,11 +37,15 @@ pub(crate) enum ErrorKind {
     NoMemory,
     /// A server's Unix socket is not for this client.
     ForeignUid,
+    /// The client is in none of the networks of `--allow`.
+    NotAllowed,
+    /// `--max-sessions` is reached.
+    TooManySessions,
 }
 
 impl ErrorKind {
     /// All of them.
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::ServerLost,
         Self::ServerProtocol,
         Self::Spool,
@@ -59,6 +63,8 @@ impl ErrorKind {
         Self::Unsupported,
         Self::NoMemory,
         Self::ForeignUid,
+        Self::NotAllowed,
+        Self::TooManySessions,
     ];
 
     /// As metrics have it.
@@ -81,6 +87,8 @@ impl ErrorKind {
             Self::Unsupported => "unsupported",
             Self::NoMemory => "no-memory",
             Self::ForeignUid => "foreign-uid",
+            Self::NotAllowed => "not-allowed",
+            Self::TooManySessions => "too-many-sessions",
         }
     }
 
@@ -99,6 +107,6 @@ mod tests {
         for (index, kind) in ErrorKind::ALL.into_iter().enumerate() {
             assert_eq!(kind as usize, index, "{kind:?}");
         }
-        assert_eq!(ErrorKind::ForeignUid as usize + 1, ErrorKind::ALL.len());
+        assert_eq!(ErrorKind::TooManySessions as usize + 1, ErrorKind::ALL.len());
     }
 }

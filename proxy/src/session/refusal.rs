@@ -1,6 +1,7 @@
 //! Why a client gets no session, and in which words it is told.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use spillway_protocol::HandshakeError;
@@ -21,6 +22,7 @@ const ER_HANDSHAKE_ERROR: u16 = 1043;
 const ER_ACCESS_DENIED_ERROR: u16 = 1045;
 const ER_SERVER_SHUTDOWN: u16 = 1053;
 const ER_HOST_IS_BLOCKED: u16 = 1129;
+const ER_HOST_NOT_PRIVILEGED: u16 = 1130;
 const ER_NET_PACKETS_OUT_OF_ORDER: u16 = 1156;
 const ER_NET_READ_ERROR: u16 = 1158;
 const ER_NOT_SUPPORTED_AUTH_MODE: u16 = 1251;
@@ -34,6 +36,10 @@ const CR_SSL_CONNECTION_ERROR: u16 = 2026;
 /// Why a client got no session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
+    #[error("{who} not allowed to connect here (--allow)", who = who_is(*.0))]
+    NotAllowed(Option<IpAddr>),
+    #[error("--max-sessions {0} is reached: try again later")]
+    TooManySessions(u32),
     #[error("the client went away before the server was reached")]
     ClientGone,
     #[error("the client went away before it had logged in ({0})")]
@@ -119,6 +125,14 @@ pub(crate) enum Refusal {
     BytesBehindLogin(usize),
 }
 
+/// A client from this address, as the subject of a sentence.
+fn who_is(address: Option<IpAddr>) -> String {
+    match address {
+        Some(address) => format!("host '{address}' is"),
+        None => "clients of Unix sockets are".to_owned(),
+    }
+}
+
 /// What to do about a client that has broken TLS off, for the log.
 fn client_tls_advice(error: &io::Error) -> &'static str {
     match tls_error(error) {
@@ -182,6 +196,7 @@ impl Refusal {
             | Self::OwnLogin { .. }
             | Self::Server { .. } => return None,
             Self::OwnLoginUntold { code } => (*code, b"28000"),
+            Self::NotAllowed(_) => (ER_HOST_NOT_PRIVILEGED, b"HY000"),
             Self::NoTls => (ER_SECURE_TRANSPORT_REQUIRED, b"HY000"),
             Self::UpstreamTls(_) => {
                 (one_of(CR_SSL_CONNECTION_ERROR, ER_CONNECT_TO_FOREIGN_DATA_SOURCE), b"HY000")
@@ -189,7 +204,7 @@ impl Refusal {
             Self::ForeignUid(_) => (ER_ACCESS_DENIED_NO_PASSWORD_ERROR, b"28000"),
             Self::AccessDenied { .. } | Self::OtherUser => (ER_ACCESS_DENIED_ERROR, b"28000"),
             Self::Stopped => (ER_SERVER_SHUTDOWN, b"08S01"),
-            Self::NoMemory => (ER_CON_COUNT_ERROR, b"08004"),
+            Self::NoMemory | Self::TooManySessions(_) => (ER_CON_COUNT_ERROR, b"08004"),
             Self::BadHandshake(_) | Self::BadChange => (ER_HANDSHAKE_ERROR, b"08S01"),
             Self::ClientSilent(_) => (ER_NET_READ_ERROR, b"08S01"),
             Self::Cleartext { .. }
@@ -225,6 +240,8 @@ impl Refusal {
             Self::ClientTls(_) | Self::NoTls => ErrorKind::ClientTls,
             Self::UpstreamTls(_) => ErrorKind::UpstreamTls,
             Self::ForeignUid(_) => ErrorKind::ForeignUid,
+            Self::NotAllowed(_) => ErrorKind::NotAllowed,
+            Self::TooManySessions(_) => ErrorKind::TooManySessions,
             Self::NoMemory => ErrorKind::NoMemory,
             Self::Unreachable(_) => ErrorKind::Unreachable,
             Self::LostInLogin(_)

@@ -144,6 +144,7 @@ fn what_is_printed_has_the_same_effect() {
         "upstream = 'db1'\nupstream_tls_ca = '/ca'\nproxy_protocol_networks = ['10.0.0.0/8', '*', 'localhost']"
             .to_owned(),
         "upstream = 'db1'\ntls_cert = '/c'\ntls_client_ca = '/ca'\nmemory_per_session = '100000'".to_owned(),
+        "upstream = 'db1'\nallow = ['10.0.0.0/8', 'localhost']\nmax_sessions = 7".to_owned(),
         format!("{tricky}{TWO}tls_self_signed = true\nupstream_tls = 'off'"),
         format!("upstream_tls_ca = '/ca'\n{TWO}"),
     ] {
@@ -183,6 +184,8 @@ fn changes_are_told_by_key_and_route() {
     assert_eq!(changes(TWO, TWO), "");
     let now = TWO.replace("10GiB", "9GiB").replace("'db1'", "'db9'").replace("'7s'", "'8s'");
     assert_eq!(changes(TWO, &now), "spool_max, a: upstream, unix:/run/b: keepalive");
+    let now = format!("max_sessions = 5\n{TWO}max_sessions = 2\nallow = '10.0.0.0/8'");
+    assert_eq!(changes(TWO, &now), "max_sessions, unix:/run/b: allow max_sessions");
     let now = TWO.replace("'a'", "'c'");
     assert_eq!(changes(TWO, &now), "c: new, a: removed");
     assert_eq!(changes("upstream = 'db1'", "upstream = 'db2'\nkeepalive = '1s'"), "upstream, keepalive");
