@@ -154,6 +154,11 @@ impl Upstreams {
         self.compression
     }
 
+    /// How long a client may take for its part of the login.
+    pub(crate) fn login_timeout(&self) -> Duration {
+        self.limits.login
+    }
+
     /// How long a peer's host may be silent.
     pub(crate) fn peer_timeout(&self) -> Duration {
         self.limits.peer

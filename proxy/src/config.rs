@@ -93,6 +93,7 @@ impl Settings {
             auth: limit("--auth-timeout", self.auth_timeout, default.auth)?,
             handshake: limit("--handshake-timeout", self.handshake_timeout, default.handshake)?,
             peer: limit("--peer-timeout", self.peer_timeout, default.peer)?,
+            login: limit("--login-timeout", self.login_timeout, default.login)?,
         })
     }
 
@@ -340,7 +341,7 @@ mod tests {
     #[test]
     fn the_help_tells_the_limits() {
         let help = Settings::augment_args(clap::Command::new("spillway")).render_long_help().to_string();
-        let Limits { resolve, connect, greeting, auth, handshake, peer } = Limits::default();
+        let Limits { resolve, connect, greeting, auth, handshake, login, peer } = Limits::default();
         for (option, limit) in [
             ("resolve", resolve),
             ("connect", connect),
@@ -348,6 +349,7 @@ mod tests {
             ("auth", auth),
             ("handshake", handshake),
             ("peer", peer),
+            ("login", login),
         ] {
             let (_, behind) = help.split_once(&format!("--{option}-timeout <TIME>")).expect(option);
             let (_, default) = behind.split_once("[default: ").expect(option);

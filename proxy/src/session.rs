@@ -126,7 +126,7 @@ impl Proxy {
         if let Err(error) = client.set_peer_timeout(self.upstreams.peer_timeout()) {
             return debug!(%error, "the client is gone already");
         }
-        let mut applicant = Applicant::new(client, self.client_tls.clone());
+        let mut applicant = Applicant::new(client, self.client_tls.clone(), self.upstreams.login_timeout());
         let ready = tokio::select! {
             ready = self.establish(&mut applicant, &from, listed.session()) => ready,
             () = stop.cancelled() => return,
@@ -200,7 +200,12 @@ impl Proxy {
         mut parts: RelayParts,
         stop: &CancellationToken,
     ) -> Result<Relay, Spool> {
-        let mut applicant = Applicant::with_session(client, identity, parts.told.by_libmariadb);
+        let mut applicant = Applicant::with_session(
+            client,
+            identity,
+            parts.told.by_libmariadb,
+            self.upstreams.login_timeout(),
+        );
         let changed = tokio::select! {
             changed = self.change_user(&mut applicant, &mut parts) => changed,
             () = stop.cancelled() => Err(Refusal::Stopped),

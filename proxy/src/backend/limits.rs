@@ -19,6 +19,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// Silence of a peer's host at any time, also of a client's and after the login (`--peer-timeout`).
     pub peer: Duration,
+    /// The client's own part of it (`--login-timeout`).
+    pub login: Duration,
 }
 
 impl Default for Limits {
@@ -31,6 +33,8 @@ impl Default for Limits {
             auth: Duration::from_secs(20),
             handshake: Duration::from_secs(60),
             peer: PEER_TIMEOUT,
+            // Passwords are typed before the connection is made, but for those that a plugin asks for.
+            login: Duration::from_secs(60),
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn session_init() -> Vec<String> {
 impl Settings {
     /// What holds for `serve` where these settings say nothing. What has no value here has none without a setting.
     pub(super) fn defaults(&self) -> Self {
-        let Limits { resolve, connect, greeting, auth, handshake, peer } = Limits::default();
+        let Limits { resolve, connect, greeting, auth, handshake, login, peer } = Limits::default();
         Self {
             listen: Some(listen()),
             log_level: Some(LogLevel::default()),
@@ -67,6 +67,7 @@ impl Settings {
             greeting_timeout: Some(Span(greeting)),
             auth_timeout: Some(Span(auth)),
             peer_timeout: Some(Span(peer)),
+            login_timeout: Some(Span(login)),
             auth: Some(AuthMode::Passthrough),
             get_server_public_key: Some(false),
             allow_cleartext: Some(false),

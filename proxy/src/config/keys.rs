@@ -116,6 +116,7 @@ by_key! {
     greeting_timeout,
     auth_timeout,
     peer_timeout,
+    login_timeout,
     auth,
     credentials,
     user,

@@ -195,6 +195,10 @@ pub struct Settings {
     #[arg(long, value_name = "TIME", env = "SPILLWAY_PEER_TIMEOUT")]
     pub peer_timeout: Option<Span>,
 
+    /// How long a client may take for its own part of the login, TLS included [default: 60s]
+    #[arg(long, value_name = "TIME", env = "SPILLWAY_LOGIN_TIMEOUT")]
+    pub login_timeout: Option<Span>,
+
     /// Statement to send on every server session first; may be repeated, '' for none
     /// [default: SET SESSION net_write_timeout = 86400]
     #[arg(long, value_name = "SQL", env = "SPILLWAY_SESSION_INIT")]

@@ -13,12 +13,6 @@ use crate::packet_stream::{HandshakePacket, PacketIoError, PacketStream};
 use crate::stream::Stream;
 use crate::tls::{ClientTls, Identity};
 
-/// How long a client may take for its next packet of the login. Long enough for a password typed by hand.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// How long a client may take for TLS to begin, which no person has a part in.
-const TLS_LIMIT: Duration = Duration::from_secs(20);
-
 /// How long a client may take to read why it is refused.
 const TELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -30,12 +24,16 @@ pub(crate) struct Applicant {
     identity: Option<Arc<Identity>>,
     greeted: bool,
     by_libmariadb: bool,
+    /// How long the client may take for its part of the login (`--login-timeout`), and what is left of that.
+    limit: Duration,
+    left: Duration,
 }
 
 impl Applicant {
-    pub(crate) fn new(stream: Stream, tls: Option<Arc<ClientTls>>) -> Self {
+    /// One that is not greeted yet, and may take until `limit`.
+    pub(crate) fn new(stream: Stream, tls: Option<Arc<ClientTls>>, limit: Duration) -> Self {
         let packets = PacketStream::new(stream);
-        Self { packets, tls, identity: None, greeted: false, by_libmariadb: false }
+        Self { packets, tls, identity: None, greeted: false, by_libmariadb: false, limit, left: limit }
     }
 
     /// What the client is offered in the name of a server that has these capabilities.
@@ -49,8 +47,9 @@ impl Applicant {
         packets: PacketStream,
         identity: Option<Arc<Identity>>,
         by_libmariadb: bool,
+        limit: Duration,
     ) -> Self {
-        Self { packets, tls: None, identity, greeted: true, by_libmariadb }
+        Self { packets, tls: None, identity, greeted: true, by_libmariadb, limit, left: limit }
     }
 
     /// What the client was shown, if it has begun TLS.
@@ -103,9 +102,7 @@ impl Applicant {
         let mut answer = self.receive(attempts).await?;
         if let Some(tls) = self.tls.clone() {
             if is_ssl_request(&answer.payload) {
-                let asked = Instant::now();
-                self.begin_tls(Arc::clone(&tls.identity)).await?;
-                attempts.extend(asked.elapsed());
+                self.begin_tls(Arc::clone(&tls.identity), attempts).await?;
                 answer = self.receive(attempts).await?;
             } else if tls.required && !self.packets.stream.is_safe() {
                 return Err(Refusal::NoTls);
@@ -116,12 +113,15 @@ impl Applicant {
         Ok(response)
     }
 
-    async fn begin_tls(&mut self, identity: Arc<Identity>) -> Result<(), Refusal> {
+    async fn begin_tls(&mut self, identity: Arc<Identity>, attempts: &mut Attempts) -> Result<(), Refusal> {
+        let asked = Instant::now();
         let ahead = std::mem::take(&mut self.packets.ahead);
         let begun = self.packets.stream.accept_tls(ahead, Arc::clone(&identity.config));
-        match timeout(TLS_LIMIT, begun).await {
+        let begun = timeout(self.left, begun).await;
+        self.spend(asked.elapsed(), attempts);
+        match begun {
             Ok(begun) => begun.map_err(Refusal::ClientTls)?,
-            Err(_) => return Err(Refusal::ClientSilent(TLS_LIMIT)),
+            Err(_) => return Err(Refusal::ClientSlow(self.limit)),
         }
         self.identity = Some(identity);
         Ok(())
@@ -130,16 +130,22 @@ impl Applicant {
     /// The client's next packet. The time it takes is its own, and not that of `attempts`. Cancel safe.
     pub(crate) async fn receive(&mut self, attempts: &mut Attempts) -> Result<HandshakePacket, Refusal> {
         let asked = Instant::now();
-        let received = timeout(PATIENCE, self.packets.read_packet()).await;
-        attempts.extend(asked.elapsed());
+        let received = timeout(self.left, self.packets.read_packet()).await;
+        self.spend(asked.elapsed(), attempts);
         match received {
             Ok(Ok(packet)) => Ok(packet),
             Ok(Err(error @ (PacketIoError::Closed { received: 0 } | PacketIoError::Io(_)))) => {
                 Err(Refusal::ClientLeft(error))
             }
             Ok(Err(error)) => Err(Refusal::ClientBroken(error)),
-            Err(_) => Err(Refusal::ClientSilent(PATIENCE)),
+            Err(_) => Err(Refusal::ClientSlow(self.limit)),
         }
+    }
+
+    /// The client has had the turn for so long.
+    fn spend(&mut self, time: Duration, attempts: &mut Attempts) {
+        self.left = self.left.saturating_sub(time);
+        attempts.extend(time);
     }
 
     /// Tells the client why it is refused, as far as it can be told.

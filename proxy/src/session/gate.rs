@@ -1,6 +1,7 @@
 //! Who gets a session at all: `--allow` and `--max-sessions`, looked at before anything else is done for a client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{debug, warn};
 
@@ -44,6 +45,7 @@ impl Gate {
             Some(untold) => warn!(%refusal, untold, "turned a client away"),
             None => debug!(%refusal, "turned a client away"),
         }
-        Applicant::new(client, None).tell(refusal).await;
+        // It is told, and not listened to.
+        Applicant::new(client, None, Duration::ZERO).tell(refusal).await;
     }
 }

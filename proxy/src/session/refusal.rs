@@ -46,8 +46,8 @@ pub(crate) enum Refusal {
     ClientLeft(PacketIoError),
     #[error("the client does not speak the protocol: {0}")]
     ClientBroken(PacketIoError),
-    #[error("the client said nothing for {} s", .0.as_secs())]
-    ClientSilent(Duration),
+    #[error("the client took longer than {} for its part of the login (--login-timeout)", humantime::format_duration(*.0))]
+    ClientSlow(Duration),
     #[error("the client began TLS and did not end the beginning: {0}{advice}", advice = client_tls_advice(.0))]
     ClientTls(io::Error),
     #[error("connections without TLS are refused here (--tls required): let the client use it")]
@@ -206,7 +206,7 @@ impl Refusal {
             Self::Stopped => (ER_SERVER_SHUTDOWN, b"08S01"),
             Self::NoMemory | Self::TooManySessions(_) => (ER_CON_COUNT_ERROR, b"08004"),
             Self::BadHandshake(_) | Self::BadChange => (ER_HANDSHAKE_ERROR, b"08S01"),
-            Self::ClientSilent(_) => (ER_NET_READ_ERROR, b"08S01"),
+            Self::ClientSlow(_) => (ER_NET_READ_ERROR, b"08S01"),
             Self::Cleartext { .. }
             | Self::NoServerKey { .. }
             | Self::OtherKey { .. }
@@ -234,7 +234,7 @@ impl Refusal {
         Some(match self {
             _ if self.is_by_leaving() => return None,
             Self::ClientGone | Self::ClientLeft(_) => return None,
-            Self::ClientBroken(_) | Self::ClientSilent(_) | Self::BadHandshake(_) | Self::BadChange => {
+            Self::ClientBroken(_) | Self::ClientSlow(_) | Self::BadHandshake(_) | Self::BadChange => {
                 ErrorKind::ClientProtocol
             }
             Self::ClientTls(_) | Self::NoTls => ErrorKind::ClientTls,
@@ -267,7 +267,7 @@ impl Refusal {
         let known_as = match code {
             ER_CONNECT_TO_FOREIGN_DATA_SOURCE if matches!(self, Self::UpstreamTls(_)) => "(error 2026) ",
             ER_CONNECT_TO_FOREIGN_DATA_SOURCE => "(error 2003) ",
-            ER_NET_READ_ERROR if !matches!(self, Self::ClientSilent(_)) => "(error 2013) ",
+            ER_NET_READ_ERROR if !matches!(self, Self::ClientSlow(_)) => "(error 2013) ",
             _ => "",
         };
         format!("spillway: {known_as}{self}")
@@ -281,7 +281,7 @@ impl Refusal {
 
     /// Whether the client's connection is of no use any more.
     pub(crate) fn is_of_the_connection(&self) -> bool {
-        self.is_by_leaving() || matches!(self, Self::ClientBroken(_) | Self::ClientSilent(_))
+        self.is_by_leaving() || matches!(self, Self::ClientBroken(_) | Self::ClientSlow(_))
     }
 
     /// Tells the log.

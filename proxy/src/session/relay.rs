@@ -85,6 +85,8 @@ pub(crate) struct Relay {
     last_fed: Instant,
     /// Bytes of commands that went on to the server.
     forwarded: u64,
+    /// Bytes of commands that came when there was no server any more.
+    discarded: u64,
     /// Bytes that had gone either way when the client's last command came.
     carried_before_command: u64,
     loss: Option<Loss>,
@@ -173,6 +175,7 @@ impl Relay {
             throttle,
             last_fed: Instant::now(),
             forwarded: 0,
+            discarded: 0,
             carried_before_command: 0,
             loss: None,
             farewell: None,

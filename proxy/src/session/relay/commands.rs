@@ -17,6 +17,10 @@ use crate::spool::ResponseId;
 /// Responses that a client may have outstanding. Drivers pipeline hundreds; what goes beyond waits in the socket.
 const MAX_OUTSTANDING: usize = 4096;
 
+/// Bytes of commands that are taken when there is no server any more: of one that was under way, so that its client comes
+/// to read why.
+const MAX_DISCARDED: u64 = 64 << 20;
+
 impl Relay {
     pub(super) fn poll_commands(&mut self, cx: &mut Context<'_>) -> Result<bool, RelayEnd> {
         let mut progress = self.take_commands();
@@ -65,6 +69,10 @@ impl Relay {
                     }
                     if self.journal.wants_bytes() {
                         self.journal.on_bytes(&self.client.inbox[..step.consumed]);
+                    }
+                    if self.loss.is_some() {
+                        self.discarded += step.consumed as u64;
+                        self.closing |= self.discarded > MAX_DISCARDED;
                     }
                     self.client.inbox.advance(step.consumed);
                     step.event
