@@ -8,6 +8,7 @@
 //!
 //! Nothing here changes anything: sessions are looked at, and no session waits for whoever looks.
 
+mod basic_auth;
 mod exposition;
 mod health;
 mod http;
@@ -26,25 +27,46 @@ use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::config::Secret;
 use crate::endpoint::Endpoint;
 use crate::side_thread::SideThread;
 use crate::watched::Watched;
+use basic_auth::BasicAuth;
 use health::Health;
 use metrics::Recorder;
 use site::{Names, Pages, Serves, Site};
 
-/// An address cannot be listened on. Exit code 78.
+/// Why nothing can be served over HTTP. Exit code 78.
 #[derive(Debug, thiserror::Error)]
-#[error("{option} {address}: {source}")]
-pub struct AdminError {
-    option: &'static str,
-    address: Endpoint,
-    source: io::Error,
+pub enum AdminError {
+    /// The address cannot be listened on.
+    #[error("{option} {address}: {source}")]
+    Listen {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        address: Endpoint,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others could see users and tables, and would not be asked for a password.
+    #[error(
+        "--web {address}: other hosts can reach it, and it has no password: set SPILLWAY_WEB_PASSWORD, or web_password in \
+         the configuration file, or listen on 127.0.0.1"
+    )]
+    NoPassword {
+        /// What was given.
+        address: Endpoint,
+    },
 }
 
 /// The sockets of `--metrics` and `--web`, bound.
 #[derive(Debug, Default)]
-pub struct Sockets(Vec<Socket>);
+pub struct Sockets {
+    all: Vec<Socket>,
+    /// Of the web page.
+    password: Option<Secret>,
+}
 
 #[derive(Debug)]
 struct Socket {
@@ -57,41 +79,40 @@ struct Socket {
 }
 
 impl Sockets {
-    /// Binds both addresses, which may be the same. A name is looked up, which blocks.
+    /// Binds both addresses, which may be the same; the web page has this password, if any. A name is looked up, which
+    /// blocks.
     ///
     /// # Errors
-    /// [`AdminError`] if one is in use, not ours, or not to be resolved.
-    pub fn bind(metrics: Option<&Endpoint>, web: Option<&Endpoint>) -> Result<Self, AdminError> {
-        let mut sockets = Vec::new();
-        let both = metrics.is_some() && metrics == web;
+    /// [`AdminError`] if one is in use, not ours, or not to be resolved; and if other hosts could reach the web page and
+    /// there is no password.
+    pub fn bind(
+        metrics: Option<&Endpoint>,
+        web: Option<&Endpoint>,
+        password: Option<Secret>,
+    ) -> Result<Self, AdminError> {
+        let mut all = Vec::new();
+        let (both, is_open) = (metrics.is_some() && metrics == web, password.is_none());
         if let Some(address) = metrics {
-            sockets.push(Socket::bind("--metrics", address, Serves { metrics: true, web: both })?);
+            all.push(Socket::bind("--metrics", address, Serves { metrics: true, web: both }, is_open)?);
         }
         if let Some(address) = web.filter(|_| !both) {
-            sockets.push(Socket::bind("--web", address, Serves { metrics: false, web: true })?);
+            all.push(Socket::bind("--web", address, Serves { metrics: false, web: true }, is_open)?);
         }
-        Ok(Self(sockets))
+        Ok(Self { all, password })
     }
 
     /// Tells scripts and the log where to look. A closed stdout is no reason not to serve.
     fn announce(&self) {
         let mut stdout = io::stdout().lock();
-        for Socket { address, serves, .. } in &self.0 {
+        for Socket { address, serves, .. } in &self.all {
             if serves.web {
                 let _ = writeln!(stdout, "web page on http://{address}/");
-                info!(url = %format_args!("http://{address}/"), "web page");
+                let password = self.password.is_some();
+                info!(url = %format_args!("http://{address}/"), password, "web page");
             }
             if serves.metrics {
                 let _ = writeln!(stdout, "metrics on http://{address}/metrics");
                 info!(url = %format_args!("http://{address}/metrics"), "metrics");
-            }
-            if serves.web && !address.ip().is_loopback() {
-                warn!(
-                    %address,
-                    hint = "it shows users, clients and tables to whoever reaches it: bind it to 127.0.0.1, or let \
-                            only those reach it who may know",
-                    "--web listens beyond this host, and asks for no password"
-                );
             }
         }
         let _ = stdout.flush();
@@ -99,16 +120,24 @@ impl Sockets {
 }
 
 impl Socket {
-    fn bind(option: &'static str, address: &Endpoint, serves: Serves) -> Result<Self, AdminError> {
-        let failed = |source| AdminError { option, address: address.clone(), source };
+    /// `is_open`: the web page has no password.
+    fn bind(
+        option: &'static str,
+        address: &Endpoint,
+        serves: Serves,
+        is_open: bool,
+    ) -> Result<Self, AdminError> {
+        let failed = |source| AdminError::Listen { option, address: address.clone(), source };
         let Endpoint::Tcp { host, port } = address else {
             return Err(failed(io::Error::new(io::ErrorKind::Unsupported, "not an address of TCP")));
         };
-        let bound = (host.as_str(), *port).to_socket_addrs().and_then(|addresses| {
-            // All at once: the first that can be bound.
-            TcpListener::bind(addresses.collect::<Vec<_>>().as_slice())
-        });
-        let listener = bound.map_err(failed)?;
+        let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs().map_err(failed)?.collect();
+        let is_beyond = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
+        if serves.web && is_open && addresses.iter().any(is_beyond) {
+            return Err(AdminError::NoPassword { address: address.clone() });
+        }
+        // All at once: the first that can be bound.
+        let listener = TcpListener::bind(addresses.as_slice()).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address, host: host.clone(), serves })
@@ -120,11 +149,11 @@ impl Socket {
 /// # Errors
 /// If the system gives no thread, or no descriptors for its runtime.
 pub(crate) fn start(sockets: Sockets, watched: Watched) -> io::Result<Option<SideThread>> {
-    if sockets.0.is_empty() {
+    if sockets.all.is_empty() {
         return Ok(None);
     }
     sockets.announce();
-    let recorder = sockets.0.iter().any(|socket| socket.serves.metrics).then(Recorder::install);
+    let recorder = sockets.all.iter().any(|socket| socket.serves.metrics).then(Recorder::install);
     let recorder = recorder.transpose().map_err(io::Error::other)?;
     let pages = Arc::new(Pages { health: Health::default(), recorder, watched });
     let serve = async move |end: CancellationToken| {
@@ -138,8 +167,10 @@ pub(crate) fn start(sockets: Sockets, watched: Watched) -> io::Result<Option<Sid
 /// Serves until `end`.
 async fn serve(sockets: Sockets, pages: Arc<Pages>, end: &CancellationToken) -> io::Result<()> {
     let mut servers = JoinSet::new();
-    for Socket { listener, host, serves, .. } in sockets.0 {
-        let site = Arc::new(Site { names: Names::of(&host), serves, pages: Arc::clone(&pages) });
+    let Sockets { all, password } = sockets;
+    for Socket { listener, host, serves, .. } in all {
+        let auth = password.as_ref().map(BasicAuth::new);
+        let site = Arc::new(Site { names: Names::of(&host), serves, auth, pages: Arc::clone(&pages) });
         servers.spawn(http::serve(tokio::net::TcpListener::from_std(listener)?, site, end.clone()));
     }
     let mut upkeep = interval(UPKEEP);
@@ -163,13 +194,13 @@ mod tests {
     fn bind(metrics: Option<&str>, web: Option<&str>) -> Result<Sockets, AdminError> {
         let endpoint = |text: &str| Endpoint::parse_listen(text).unwrap();
         let (metrics, web) = (metrics.map(endpoint), web.map(endpoint));
-        Sockets::bind(metrics.as_ref(), web.as_ref())
+        Sockets::bind(metrics.as_ref(), web.as_ref(), None)
     }
 
     #[test]
     fn one_address_is_one_socket() {
         let serves = |sockets: &Sockets| -> Vec<(bool, bool)> {
-            sockets.0.iter().map(|socket| (socket.serves.metrics, socket.serves.web)).collect()
+            sockets.all.iter().map(|socket| (socket.serves.metrics, socket.serves.web)).collect()
         };
         assert_eq!(serves(&bind(None, None).unwrap()), []);
         assert_eq!(serves(&bind(Some("127.0.0.1:0"), Some("127.0.0.1:0")).unwrap()), [(true, true)]);
@@ -180,8 +211,18 @@ mod tests {
     #[test]
     fn an_address_that_is_taken_is_named_with_its_option() {
         let sockets = bind(Some("127.0.0.1:0"), None).unwrap();
-        let taken = sockets.0[0].address.to_string();
+        let taken = sockets.all[0].address.to_string();
         let error = bind(None, Some(&taken)).unwrap_err().to_string();
         assert!(error.starts_with(&format!("--web {taken}: ")), "{error}");
+    }
+
+    #[test]
+    fn a_page_that_others_can_reach_needs_a_password() {
+        for web in ["0.0.0.0:0", "[::]:0", "[::ffff:0.0.0.0]:0"] {
+            let error = bind(None, Some(web)).unwrap_err().to_string();
+            assert!(error.starts_with(&format!("--web {web}: other hosts can reach it")), "{error}");
+            assert!(bind(Some(web), Some(web)).is_err(), "{web}");
+        }
+        assert!(bind(Some("0.0.0.0:0"), Some("127.0.0.1:0")).is_ok());
     }
 }

@@ -99,7 +99,7 @@ impl Settings {
 
     /// Whether there is something in them that others must not read.
     fn has_password(&self) -> bool {
-        self.password.is_some() || self.console_password.is_some()
+        [&self.password, &self.web_password, &self.console_password].into_iter().any(Option::is_some)
     }
 
     /// Whether Spillway is to know the account and is not told it: `run` looks for it in the client's options then.

@@ -53,7 +53,7 @@ fn run_serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
     let set_log_level =
         log::init(&configuration.log_level(), configuration.log_format(), ansi, std::io::stderr)?;
     let (metrics, web) = configuration.http();
-    let http = Sockets::bind(metrics, web)?;
+    let http = Sockets::bind(metrics, web, configuration.web_password().cloned())?;
     let console = configuration.console().map(|(address, password)| (address.clone(), password.cloned()));
     let routes = Routes::new(configuration, set_log_level)?;
     raise_open_files();

@@ -267,18 +267,6 @@ fn connections_that_say_nothing_are_closed() -> Result<()> {
 }
 
 #[test]
-fn a_page_for_all_the_world_is_worth_a_warning() -> Result<()> {
-    let nobody = nobody_listens()?;
-    let spillway = Spillway::to(&nobody).options(&["--web", "0.0.0.0:0"]).start()?;
-    spillway.wait_for_log("--web listens beyond this host", LIMIT)?;
-    let spillway =
-        Spillway::to(&nobody).options(&["--metrics", "0.0.0.0:0", "--web", "127.0.0.1:0"]).start()?;
-    spillway.http_address("web page on")?;
-    ensure!(spillway.log().matching("beyond this host").is_empty(), "{}", spillway.log().tail());
-    Ok(())
-}
-
-#[test]
 fn addresses_of_no_use_end_it_before_it_begins() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let taken = taken.local_addr()?.to_string();

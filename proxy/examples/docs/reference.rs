@@ -19,6 +19,7 @@ pub(crate) fn render(program: &Command) -> String {
         page += &section(setting, !everywhere);
         page += match setting.get_id().as_str() {
             "user" => PASSWORD,
+            "web" => WEB_PASSWORD,
             "console" => CONSOLE_PASSWORD,
             _ => "",
         };
@@ -109,6 +110,16 @@ const PASSWORD: &str = "
 The password of `--user`. It has no flag, as others could read it in the list of processes.
 
 - variable `SPILLWAY_PASSWORD`, key `password`
+- text; the file that holds it must belong to root or to Spillway's own user and be closed to all others
+";
+
+/// The same.
+const WEB_PASSWORD: &str = "
+## `web_password` (`serve`)
+
+The password of the web page's user, `admin`. It has no flag either.
+
+- variable `SPILLWAY_WEB_PASSWORD`, key `web_password`
 - text; the file that holds it must belong to root or to Spillway's own user and be closed to all others
 ";
 

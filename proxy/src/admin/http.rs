@@ -1,6 +1,7 @@
 //! HTTP/1.1 on one socket, within limits that keep whoever connects from taking more than a little.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,10 +30,10 @@ pub(super) async fn serve(listener: TcpListener, site: Arc<Site>, end: Cancellat
             next = next => next,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (site, end) = (Arc::clone(&site), end.clone());
                 connections.spawn(async move {
-                    converse(stream, site, end).await;
+                    converse(stream, peer.ip(), site, end).await;
                     drop(place);
                 });
             }
@@ -47,10 +48,10 @@ pub(super) async fn serve(listener: TcpListener, site: Arc<Site>, end: Cancellat
 }
 
 /// One connection, to its end.
-async fn converse(stream: TcpStream, site: Arc<Site>, end: CancellationToken) {
+async fn converse(stream: TcpStream, from: IpAddr, site: Arc<Site>, end: CancellationToken) {
     let service = service_fn(move |request| {
         let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.answer(&request).await) }
+        async move { Ok::<_, Infallible>(site.answer(&request, from).await) }
     });
     let mut connection = pin!(
         http1::Builder::new()

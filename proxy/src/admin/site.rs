@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Version};
 
+use super::basic_auth::{BasicAuth, Denied, USER};
 use super::health::Health;
 use super::metrics::Recorder;
 use super::web;
@@ -35,6 +36,8 @@ pub(super) struct Serves {
 pub(super) struct Site {
     pub(super) names: Names,
     pub(super) serves: Serves,
+    /// Without it the page is for all who reach it.
+    pub(super) auth: Option<BasicAuth>,
     pub(super) pages: Arc<Pages>,
 }
 
@@ -66,9 +69,9 @@ impl Page {
 }
 
 impl Site {
-    /// Answers one request. What it carries behind its head is not read.
-    pub(super) async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let page = match self.admit(request) {
+    /// Answers one request from this address. What it carries behind its head is not read.
+    pub(super) async fn answer(&self, request: &Request<Incoming>, from: IpAddr) -> Response<Full<Bytes>> {
+        let page = match self.admit(request, from) {
             Ok(()) => self.page(request.uri().path()).await,
             Err(refusal) => refusal,
         };
@@ -76,7 +79,7 @@ impl Site {
     }
 
     /// Whether a request may be answered at all.
-    fn admit<B>(&self, request: &Request<B>) -> Result<(), Page> {
+    fn admit<B>(&self, request: &Request<B>, from: IpAddr) -> Result<(), Page> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let text = "only GET and HEAD are answered here";
             return Err(Page::refusal(StatusCode::METHOD_NOT_ALLOWED, text));
@@ -86,14 +89,27 @@ impl Site {
             return Ok(());
         }
         match request.headers().get(header::HOST).map(HeaderValue::to_str) {
-            Some(Ok(host)) if self.names.have(host) => Ok(()),
+            Some(Ok(host)) if self.names.have(host) => {}
             // From before the header was made; no browser speaks so.
-            None if request.version() == Version::HTTP_10 => Ok(()),
-            _ => Err(Page::refusal(
-                StatusCode::MISDIRECTED_REQUEST,
-                "not served by this name: use the IP address, localhost, the name of this host or the one in --web",
-            )),
+            None if request.version() == Version::HTTP_10 => {}
+            _ => {
+                return Err(Page::refusal(
+                    StatusCode::MISDIRECTED_REQUEST,
+                    "not served by this name: use the IP address, localhost, the name of this host or the one in --web",
+                ));
+            }
         }
+        let Some(auth) = &self.auth else { return Ok(()) };
+        auth.check(request.headers().get(header::AUTHORIZATION), from).map_err(|denied| match denied {
+            Denied::NotProved => {
+                let text = format!("this page is for the user {USER} with the password of web_password");
+                Page::refusal(StatusCode::UNAUTHORIZED, &text)
+            }
+            Denied::TooSoon => {
+                let text = "a wrong password came from your address a moment ago: try again in a second";
+                Page::refusal(StatusCode::TOO_MANY_REQUESTS, text)
+            }
+        })
     }
 
     async fn page(&self, path: &str) -> Page {
@@ -125,9 +141,13 @@ fn respond(page: Page) -> Response<Full<Bytes>> {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(page.content_type));
-    if page.status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-    }
+    let more = match page.status {
+        StatusCode::METHOD_NOT_ALLOWED => Some((header::ALLOW, "GET, HEAD")),
+        StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, CHALLENGE)),
+        StatusCode::TOO_MANY_REQUESTS => Some((header::RETRY_AFTER, "1")),
+        _ => None,
+    };
+    headers.extend(more.map(|(name, value)| (name, HeaderValue::from_static(value))));
     response
 }
 
@@ -153,7 +173,10 @@ impl Names {
     }
 }
 
-/// What is answered under any name.
+/// What a browser asks its user for.
+const CHALLENGE: &str = "Basic realm=\"spillway\", charset=\"UTF-8\"";
+
+/// What is answered under any name, and without a password.
 const OPEN: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
 
 const TEXT: &str = "text/plain; charset=utf-8";

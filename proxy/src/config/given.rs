@@ -12,7 +12,8 @@ use super::settings::Settings;
 use crate::credentials::PASSWORD_VARIABLE;
 use crate::endpoint::Endpoint;
 
-/// As the other password's, for the console.
+/// As the server's password's, for those of Spillway's own.
+const WEB_PASSWORD_VARIABLE: &str = "SPILLWAY_WEB_PASSWORD";
 const CONSOLE_PASSWORD_VARIABLE: &str = "SPILLWAY_CONSOLE_PASSWORD";
 
 /// What flags and variables say.
@@ -33,12 +34,13 @@ impl Given {
         Self { passed, ..self }
     }
 
-    /// The settings with their origins, and the passwords of `SPILLWAY_PASSWORD` and `SPILLWAY_CONSOLE_PASSWORD`.
+    /// The settings with their origins, and the passwords, whose variables clap does not know.
     pub(super) fn layer(&self) -> Layer {
         let mut given = self.clone();
-        let Settings { password, console_password, .. } = &mut given.settings;
+        let Settings { password, web_password, console_password, .. } = &mut given.settings;
         for (key, variable, password) in [
             ("password", PASSWORD_VARIABLE, password),
+            ("web_password", WEB_PASSWORD_VARIABLE, web_password),
             ("console_password", CONSOLE_PASSWORD_VARIABLE, console_password),
         ] {
             if password.is_none() {

@@ -4,7 +4,7 @@ use super::print::{Print, Printed};
 use super::settings::Settings;
 
 /// Settings of the whole process, which no route can have for itself.
-pub(super) const OF_PROCESS: [&str; 12] = [
+pub(super) const OF_PROCESS: [&str; 13] = [
     "spool_dir",
     "spool_min_free",
     "memory",
@@ -13,6 +13,7 @@ pub(super) const OF_PROCESS: [&str; 12] = [
     "shutdown_grace",
     "metrics",
     "web",
+    "web_password",
     "console",
     "console_password",
     "log_level",
@@ -20,8 +21,8 @@ pub(super) const OF_PROCESS: [&str; 12] = [
 ];
 
 /// Settings of the process that only a start can change.
-pub(super) const OF_START: [&str; 6] =
-    ["spool_dir", "log_format", "metrics", "web", "console", "console_password"];
+pub(super) const OF_START: [&str; 7] =
+    ["spool_dir", "log_format", "metrics", "web", "web_password", "console", "console_password"];
 
 /// Limits of the process, of which a route may have a share: one within that.
 pub(super) const SHARED: [&str; 2] = ["spool_max", "max_sessions"];
@@ -93,6 +94,7 @@ by_key! {
     log_format,
     metrics,
     web,
+    web_password,
     console,
     console_password,
     shutdown_grace,
@@ -161,7 +163,7 @@ mod tests {
             assert_eq!(key_of(&option), Some(argument.get_id().as_str()), "{option}");
         }
         // The passwords alone have no flag, and the file's own name has no key.
-        assert_eq!(KEYS.len() - 2, command.get_arguments().count() - 1);
+        assert_eq!(KEYS.len() - 3, command.get_arguments().count() - 1);
         assert!(SHARED.iter().all(|key| OF_ROUTE.contains(key)));
         assert!(OF_PROCESS.iter().chain(&OF_ROUTE).all(|key| KEYS.contains(key)));
     }

@@ -111,11 +111,15 @@ impl Configuration {
         (settings.metrics.as_ref(), settings.web.as_ref())
     }
 
+    /// The password of the web page, if it has one.
+    pub fn web_password(&self) -> Option<&Secret> {
+        given_password(self.process.settings().web_password.as_ref())
+    }
+
     /// Where the console is served, and with which password, if with any.
     pub fn console(&self) -> Option<(&Endpoint, Option<&Secret>)> {
         let settings = self.process.settings();
-        let password = settings.console_password.as_ref().filter(|password| !password.as_bytes().is_empty());
-        Some((settings.console.as_ref()?, password))
+        Some((settings.console.as_ref()?, given_password(settings.console_password.as_ref())))
     }
 
     /// How long running sessions may go on after SIGTERM.
@@ -293,6 +297,11 @@ impl RouteSettings {
         let differing = self.settings().differing(before.settings());
         differing.into_iter().filter(|key| wanted(key)).collect()
     }
+}
+
+/// An empty one is none.
+fn given_password(password: Option<&Secret>) -> Option<&Secret> {
+    password.filter(|password| !password.as_bytes().is_empty())
 }
 
 #[cfg(test)]

@@ -230,10 +230,15 @@ pub struct Settings {
     #[serde(deserialize_with = "http_address")]
     pub metrics: Option<Endpoint>,
 
-    /// Serve a web page of the running sessions on this address, which may be that of --metrics [default: nowhere]
+    /// Serve a web page of the running sessions on this address, which may be that of --metrics. Its password is taken
+    /// from SPILLWAY_WEB_PASSWORD or the configuration file; without one only on loopback [default: nowhere]
     #[arg(long, value_name = "ADDR:PORT", env = "SPILLWAY_WEB", value_parser = Endpoint::parse_http)]
     #[serde(deserialize_with = "http_address")]
     pub web: Option<Endpoint>,
+
+    /// The password of the web page. No flag, as above.
+    #[arg(skip)]
+    pub web_password: Option<Secret>,
 
     /// Serve a console for operators at ADDR:PORT or unix:PATH: mysql -u admin … -e 'SHOW SESSIONS'. Its password is
     /// taken from SPILLWAY_CONSOLE_PASSWORD or the configuration file; without one only on loopback or a socket

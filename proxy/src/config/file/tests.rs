@@ -75,7 +75,9 @@ fn a_file_with_a_password_must_be_private() {
     };
     assert_eq!(read(0o600, text).unwrap().password.unwrap().as_bytes(), b"secret");
     assert!(read(0o644, "user = 'backup'").is_ok());
-    assert!(read(0o640, "console_password = 'secret'").is_err());
+    for password in ["console_password = 'secret'", "web_password = 'secret'"] {
+        assert!(read(0o640, password).is_err(), "{password}");
+    }
     let error = read(0o640, text).unwrap_err().to_string();
     assert!(error.contains("chmod 600") && !error.contains("secret"), "{error}");
 }
@@ -103,9 +105,12 @@ fn no_mistake_shows_the_password() {
         "04711",
         "inf",
     ] {
-        for (above, key) in
-            [("user = 'a'", "password"), ("[[route]]", "password"), ("user = 'a'", "console_password")]
-        {
+        for (above, key) in [
+            ("user = 'a'", "password"),
+            ("[[route]]", "password"),
+            ("user = 'a'", "console_password"),
+            ("user = 'a'", "web_password"),
+        ] {
             let text = format!("{above}\n{key} = {value}\n");
             match settings(&text) {
                 Ok(settings) => panic!("{value}: {settings:?}"),
