@@ -124,6 +124,7 @@ async fn pass_on(
             applicant.send(&payload).await?;
             Ok(Changed::Refused)
         }
+        Err(ExchangeError::LetIn(refusal)) => Err(refusal),
         Err(ExchangeError::Client(refusal)) => {
             let plugin = exchange.bridge.plugin();
             if !decline_proof(backend, plugin).await || refusal.is_of_the_connection() {

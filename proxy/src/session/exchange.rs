@@ -33,6 +33,8 @@ pub(crate) enum ExchangeError {
     Refused(Vec<u8>),
     /// Spillway does not go on. The server waits for a proof.
     Client(Refusal),
+    /// The client has gone when the server had said OK: there is nothing left to decline.
+    LetIn(Refusal),
 }
 
 impl From<Refusal> for ExchangeError {
@@ -88,13 +90,15 @@ impl<'a> Exchange<'a> {
             if is_err && passes(&payload) {
                 return Err(ExchangeError::Server(Cause::told(&payload)));
             }
+            let is_ok = payload.first() == Some(&OK_HEADER);
+            let gone = if is_ok { ExchangeError::LetIn } else { ExchangeError::Client };
             if let Some(held_back) = held_back.take() {
-                self.client.send(held_back).await?;
+                self.client.send(held_back).await.map_err(gone)?;
             }
             match payload.first() {
                 Some(&ERR_HEADER) => return Err(ExchangeError::Refused(payload.to_vec())),
                 Some(&OK_HEADER) => {
-                    self.client.send(&payload).await?;
+                    self.client.send(&payload).await.map_err(gone)?;
                     return Ok(payload.to_vec());
                 }
                 _ => {}

@@ -133,6 +133,7 @@ async fn run_to_the_end(
                 let cause = Cause::told(&payload);
                 return Err(Refusal::Server { cause, sequence_id: 0, payload });
             }
+            Err(ExchangeError::LetIn(refusal)) => return Err(refusal),
             Err(ExchangeError::Client(refusal)) => {
                 decline_proof(&mut backend.stream, exchange.bridge.plugin()).await;
                 return Err(refusal);
