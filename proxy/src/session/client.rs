@@ -214,7 +214,8 @@ impl ClientHalf {
         Poll::Ready(Ok(progress))
     }
 
-    /// One write of a response's bytes, which [`poll_flush`](Self::poll_flush) sees to the end.
+    /// One write of a response's bytes, behind all that was [sent](Self::send), which [`poll_flush`](Self::poll_flush)
+    /// sees to the end.
     ///
     /// Under compression it takes one step's bytes, and never waits: [`poll_flush`](Self::poll_flush) first.
     pub(crate) fn poll_feed(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -224,6 +225,9 @@ impl ClientHalf {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                 _ => Poll::Ready(Ok(taken)),
             };
+        }
+        if !self.outbox.is_empty() {
+            ready!(self.poll_flush(cx))?;
         }
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.unflushed |= written.is_ready();
