@@ -232,6 +232,10 @@ impl BackendHalf {
     /// Whether a command under way must be answered before the next one of the client's may start: a keepalive, whose
     /// answer may be an error that belongs to that command, or a command that wipes the session-init statements.
     pub(crate) fn holds_commands(&self) -> bool {
+        if self.stream.is_none() {
+            // What was under way when it was given up will never be answered.
+            return false;
+        }
         match self.pending.back() {
             Some(Pending::Own(own)) => *own == OwnCommand::Keepalive,
             Some(Pending::Client { command, .. }) => *command == Command::RESET_CONNECTION,
