@@ -37,6 +37,8 @@ pub(crate) enum Route {
     Refuse(Command),
     /// It goes nowhere; the session is lost and says so.
     Lost,
+    /// It goes nowhere, as the session is lost, which the next command is told: to this one nobody waits for an answer.
+    Ignore,
 }
 
 /// The connection to the client.

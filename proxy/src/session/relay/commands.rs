@@ -140,7 +140,8 @@ impl Relay {
             self.backend.begin_unanswered();
             Route::Forward(None)
         } else if self.loss.is_some() || self.farewell.is_some() {
-            Route::Lost
+            let is_answered = command.response_form() != Some(ResponseForm::None);
+            if is_answered { Route::Lost } else { Route::Ignore }
         } else {
             match command.response_form() {
                 None => Route::Refuse(command),
@@ -180,7 +181,7 @@ impl Relay {
                 self.backend.end_command(next);
                 self.note_locks();
             }
-            Route::Forward(None) => {}
+            Route::Forward(None) | Route::Ignore => {}
             Route::Sent(id) => self.spool.set_first_sequence_id(id, next),
             Route::RefuseKill(id) => {
                 let message = format!("spillway: Unknown thread id: {id}: that session has ended");
