@@ -159,7 +159,7 @@ impl Proxy {
             let end = tokio::select! {
                 end = busy_poll.drive(|cx| (relay.poll(cx), relay.is_brisk())) => end,
                 () = stop.cancelled() => {
-                    relay.abandon(Loss::Shutdown);
+                    relay.abandon();
                     let told = timeout(STOP_TIMEOUT, poll_fn(|cx| relay.poll(cx))).await;
                     told.unwrap_or(RelayEnd::Lost(Loss::Shutdown))
                 }

@@ -301,11 +301,14 @@ impl Relay {
             && self.backend.is_idle()
     }
 
-    /// Ends the session as lost where it stands, without what is still spooled.
-    pub(crate) fn abandon(&mut self, loss: Loss) {
-        self.lose(loss);
+    /// Ends the session where it stands, without what is still spooled, as Spillway is told to stop.
+    pub(crate) fn abandon(&mut self) {
+        self.lose(Loss::Shutdown);
         self.spool.abandon();
-        self.closing |= self.spool.pending() == 0;
+        if self.spool.pending() == 0 {
+            // It ends at once, unless a command is here already, which is told so.
+            self.loss = Some(Loss::Shutdown);
+        }
     }
 
     fn end(&mut self) -> RelayEnd {
