@@ -1,11 +1,16 @@
 # What people and CI type. Every target does its own set-up.
-.PHONY: test matrix soak lint demo bench docs man deb setup tools
+.PHONY: test sim matrix soak lint demo bench docs man deb setup tools
 
 CARGO ?= cargo
 
 # Formatting, lints, documentation, all tests.
 test: setup lint
 	$(CARGO) test --workspace --quiet
+
+# Sessions in simulated worlds (proxy/src/simulation.rs): SEEDS=… as many, FIRST=… from this one on.
+sim:
+	SPILLWAY_SEEDS=$(or $(SEEDS),100000) SPILLWAY_FIRST_SEED=$(or $(FIRST),0) \
+		$(CARGO) test --quiet -p spillway --lib every_world -- --nocapture
 
 # Every server with every client in every way, and docs/compatibility.md's tables of it.
 matrix: setup

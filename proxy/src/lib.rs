@@ -21,10 +21,14 @@ mod compressed;
 pub mod config;
 mod connection_ids;
 pub mod console;
+pub mod core_dumps;
 pub mod credentials;
 mod current;
 pub mod drain_limit;
 pub mod endpoint;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod journal;
 pub mod lanes;
 pub mod listener;
@@ -42,6 +46,8 @@ mod service;
 pub mod session;
 pub mod sessions;
 mod side_thread;
+#[cfg(test)]
+mod simulation;
 mod slots;
 mod socket;
 pub mod socket_activation;

@@ -31,6 +31,8 @@ use block::{Buffer, MIN_BLOCK_LEN};
 use budget::{DiskBudget, MemoryShare};
 use disk::{DiskTier, Extent, ReadJob, WriteJob};
 use packing::Packing;
+#[cfg(test)]
+pub(crate) use response::HOLD_BACK;
 pub(crate) use response::ResponseId;
 use response::{End, Response};
 
