@@ -1,4 +1,4 @@
-//! The spool without sockets: blocks in memory and through the disk, checksums, compression.
+//! The spool without sockets: blocks in memory and through the disk, checksums, compression, encryption.
 //!
 //! `cargo bench --bench spool`; with `-- --test` each is only tried once. The disk is that of the directory for temporary
 //! files (`TMPDIR`).
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use spillway::spool::bench::{Packed, Pipe};
+use spillway::spool::bench::{Packed, Pipe, Sealing};
 use spillway::spool::packing::{Algorithm, Packing};
 
 criterion_group! {
@@ -19,7 +19,7 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));
-    targets = memory, disk, checksum, pack, unpack
+    targets = memory, disk, checksum, pack, unpack, seal
 }
 criterion_main!(benches);
 
@@ -27,7 +27,7 @@ criterion_main!(benches);
 fn memory(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("spool/memory");
     let (dir, piece) = (dir(), text(PIECE));
-    let mut pipe = Pipe::new(MEMORY, dir.path(), Packing::new(None)).unwrap();
+    let mut pipe = Pipe::new(MEMORY, dir.path(), Packing::new(None), false).unwrap();
     group.throughput(Throughput::Bytes(16 << 20));
     group.bench_function("16 MiB in pieces of 256 KiB", |bencher| {
         bencher.iter(|| pipe.response(black_box(&piece), 16 << 20, true).unwrap());
@@ -46,10 +46,12 @@ fn disk(criterion: &mut Criterion) {
     group.sample_size(10).throughput(Throughput::Bytes(BACKLOG as u64));
     for (of, piece) in [("text", text(4 << 20)), ("noise", noise(4 << 20))] {
         for (name, packing) in packings() {
-            let mut pipe = Pipe::new(MEMORY, dir.path(), packing).unwrap();
-            group.bench_function(format!("{of}, {name}"), |bencher| {
-                bencher.iter(|| pipe.response(black_box(&piece), BACKLOG, false).unwrap());
-            });
+            for (encryption, encrypts) in [("", false), (", encrypted", true)] {
+                let mut pipe = Pipe::new(MEMORY, dir.path(), Arc::clone(&packing), encrypts).unwrap();
+                group.bench_function(format!("{of}, {name}{encryption}"), |bencher| {
+                    bencher.iter(|| pipe.response(black_box(&piece), BACKLOG, false).unwrap());
+                });
+            }
         }
     }
     group.finish();
@@ -87,6 +89,22 @@ fn unpack(criterion: &mut Criterion) {
         });
         assert!(block == back);
     }
+    group.finish();
+}
+
+fn seal(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("spool/seal");
+    let (plain, mut sealing) = (text(BLOCK), Sealing::default());
+    let mut block = plain.clone();
+    group.throughput(Throughput::Bytes(BLOCK as u64));
+    group.bench_function("1 MiB there", |bencher| {
+        bencher.iter(|| assert!(sealing.seal(black_box(&mut block))));
+    });
+    block.copy_from_slice(&plain);
+    group.bench_function("1 MiB there and back", |bencher| {
+        bencher.iter(|| assert!(sealing.seal(black_box(&mut block)) && sealing.open(&mut block)));
+    });
+    assert!(block == plain);
     group.finish();
 }
 

@@ -158,15 +158,23 @@ const SERVE_ONLY: [&str; 16] = [
 
 /// Settings that change nothing for `check`: looked at, as far as they could keep `serve` from starting, but not shown in
 /// its help.
-const NOT_CHECKED: [&str; 6] =
-    ["busy_poll", "keepalive_for", "login_timeout", "spool_compress", "drain_limit", "drain_limit_total"];
+const NOT_CHECKED: [&str; 7] = [
+    "busy_poll",
+    "keepalive_for",
+    "login_timeout",
+    "spool_compress",
+    "spool_encrypt",
+    "drain_limit",
+    "drain_limit_total",
+];
 
 /// Settings of a dump's way through Spillway.
-const DUMP_ONLY: [&str; 11] = [
+const DUMP_ONLY: [&str; 12] = [
     "login_timeout",
     "spool_max",
     "spool_min_free",
     "spool_compress",
+    "spool_encrypt",
     "drain_limit",
     "drain_limit_total",
     "memory_per_session",

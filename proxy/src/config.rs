@@ -240,6 +240,7 @@ impl Settings {
             memory: common.memory.with_per_session(per_session.0),
             disk: shares.disk,
             packing: common.packing(packing),
+            spool_encrypt: self.spool_encrypt.unwrap_or(false),
             session_init: session_init.into_iter().filter(|sql| !sql.trim().is_empty()).collect(),
             busy_poll: self.busy_poll.map_or_else(defaults::busy_poll, |Span(time)| time),
             keepalive,

@@ -82,6 +82,8 @@ pub struct Proxy {
     pub disk: Arc<DiskBudget>,
     /// Compression of what is written there.
     pub(crate) packing: Arc<Packing>,
+    /// Whether it is encrypted.
+    pub(crate) spool_encrypt: bool,
     /// Statements sent on every server session before the client's first command, and again when the client resets
     /// the session.
     pub session_init: Vec<String>,
@@ -271,7 +273,7 @@ impl Proxy {
         });
         Ok(RelayParts {
             backend,
-            spool: Spool::new(memory, Arc::clone(&self.disk), Arc::clone(&self.packing)),
+            spool: Spool::new(memory, Arc::clone(&self.disk), Arc::clone(&self.packing), self.spool_encrypt),
             keepalive: Keepalive::new(self.keepalive, self.keepalive_for),
             peer_timeout: self.upstreams.peer_timeout(),
             told: Told { upstream, by_libmariadb: applicant.is_by_libmariadb() },

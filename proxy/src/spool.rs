@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The backend's bytes are read straight into blocks, written to disk from there and fed from there: they are copied
-//! nowhere, unless they are compressed for the disk. A response is a list of ranges in blocks. One task owns a session's
-//! spool; nothing here is locked.
+//! nowhere, unless they are compressed for the disk; where they are encrypted for it, that is done in place. A response
+//! is a list of ranges in blocks. One task owns a session's spool; nothing here is locked.
 
 #[doc(hidden)]
 pub mod bench;
@@ -18,6 +18,7 @@ pub(crate) mod disk;
 pub(crate) mod measure;
 pub mod packing;
 mod response;
+mod sealing;
 mod tiers;
 
 use std::collections::VecDeque;
@@ -125,11 +126,16 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// An empty spool that uses `memory` and files in `disk`'s directory, compressed by `packing`.
-    pub(crate) fn new(memory: MemoryShare, disk: Arc<DiskBudget>, packing: Arc<Packing>) -> Self {
+    /// An empty spool that uses `memory` and files in `disk`'s directory, compressed by `packing`, and encrypted or not.
+    pub(crate) fn new(
+        memory: MemoryShare,
+        disk: Arc<DiskBudget>,
+        packing: Arc<Packing>,
+        encrypts: bool,
+    ) -> Self {
         Self {
             memory,
-            disk: DiskTier::new(disk, packing),
+            disk: DiskTier::new(disk, packing, encrypts),
             blocks: VecDeque::new(),
             first_block: 0,
             unparsed: 0,

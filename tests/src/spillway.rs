@@ -250,16 +250,22 @@ impl Spillway {
         process::open_file_space(self.pid(), self.spool.path())
     }
 
-    /// The file of its spool, where there is one, by way of its own descriptor: for reading, and for writing what it did
-    /// not write.
+    /// The first file of its spool, as in [`spool_files`](Self::spool_files).
     pub fn spool_file(&self) -> Result<File> {
+        self.spool_files()?.into_iter().next().context("no spool file is open")
+    }
+
+    /// The files of its spool by way of its own descriptors: for reading, and for writing what it did not write.
+    pub fn spool_files(&self) -> Result<Vec<File>> {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.pid()))?;
         let is_spool = |path: &PathBuf| {
             fs::read_link(path).is_ok_and(|target| target.starts_with(self.spool_dir()) && !target.is_dir())
         };
-        let file = descriptors.filter_map(|entry| Some(entry.ok()?.path())).find(is_spool);
-        let file = file.context("no spool file is open")?;
-        File::options().read(true).write(true).open(&file).with_context(|| file.display().to_string())
+        let files = descriptors.filter_map(|entry| Some(entry.ok()?.path())).filter(is_spool);
+        let open = |file: PathBuf| {
+            File::options().read(true).write(true).open(&file).with_context(|| file.display().to_string())
+        };
+        files.map(open).collect()
     }
 
     /// From now on the file system of [`SpoolOn::Ext4`] gives nothing back and takes nothing: every call ends with EIO, as

@@ -36,10 +36,10 @@ struct Stalled {
 }
 
 impl Stalled {
-    fn on(place: SpoolOn) -> Result<Self> {
+    fn on(place: SpoolOn, encryption: &str) -> Result<Self> {
         let (server, _) = setting();
-        let spillway =
-            Spillway::to(&server.tcp()).spool(place).options(&["--memory-per-session", "1MiB"]).start()?;
+        let options = ["--memory-per-session", "1MiB", encryption];
+        let spillway = Spillway::to(&server.tcp()).spool(place).options(&options).start()?;
         let other = Raw::login(spillway.address()?)?;
         let mut running = Running::start(&mut dump(spillway.endpoint()))?;
         let held = Held::after(running.child.stdout.take().context("no stdout")?, 1000)?;
@@ -80,28 +80,34 @@ impl Stalled {
 
 #[test]
 fn a_write_that_was_never_done() -> Result<()> {
-    let stalled = Stalled::on(SpoolOn::Disk)?;
-    stalled.spillway.spool_file()?.write_all_at(&[0; 4096], 8 << 20)?;
-    stalled.finish_loudly().map(drop)
+    for encryption in ENCRYPTION {
+        let stalled = Stalled::on(SpoolOn::Disk, encryption)?;
+        stalled.spillway.spool_file()?.write_all_at(&[0; 4096], 8 << 20)?;
+        stalled.finish_loudly().context(encryption)?;
+    }
+    Ok(())
 }
 
 #[test]
 fn two_blocks_in_each_others_place() -> Result<()> {
     const BLOCK: usize = 1 << 20;
-    let stalled = Stalled::on(SpoolOn::Disk)?;
-    let file = stalled.spillway.spool_file()?;
-    let (mut one, mut another) = (vec![0; BLOCK], vec![0; BLOCK]);
-    file.read_exact_at(&mut one, 8 << 20)?;
-    file.read_exact_at(&mut another, 12 << 20)?;
-    ensure!(one != another, "the same");
-    file.write_all_at(&another, 8 << 20)?;
-    file.write_all_at(&one, 12 << 20)?;
-    stalled.finish_loudly().map(drop)
+    for encryption in ENCRYPTION {
+        let stalled = Stalled::on(SpoolOn::Disk, encryption)?;
+        let file = stalled.spillway.spool_file()?;
+        let (mut one, mut another) = (vec![0; BLOCK], vec![0; BLOCK]);
+        file.read_exact_at(&mut one, 8 << 20)?;
+        file.read_exact_at(&mut another, 12 << 20)?;
+        ensure!(one != another, "the same");
+        file.write_all_at(&another, 8 << 20)?;
+        file.write_all_at(&one, 12 << 20)?;
+        stalled.finish_loudly().context(encryption)?;
+    }
+    Ok(())
 }
 
 #[test]
 fn a_disk_that_fails_with_a_backlog_on_it() -> Result<()> {
-    let stalled = Stalled::on(SpoolOn::Ext4(160))?;
+    let stalled = Stalled::on(SpoolOn::Ext4(160), "--spool-encrypt")?;
     stalled.spillway.fail_disk()?;
     let spillway = stalled.finish_loudly()?;
     // Who needs no disk is served as before.
@@ -111,16 +117,19 @@ fn a_disk_that_fails_with_a_backlog_on_it() -> Result<()> {
 #[test]
 fn a_disk_that_has_failed_before() -> Result<()> {
     let (server, _) = setting();
-    let spillway = Spillway::to(&server.tcp()).spool(SpoolOn::Ext4(64)).start()?;
-    spillway.fail_disk()?;
-    // The server waits for the client, and nothing is lost.
-    check_dump(&spillway)?;
-    spillway.wait_for_log("cannot spool", LIMIT).map(drop)
+    for encryption in ENCRYPTION {
+        let spillway = Spillway::to(&server.tcp()).spool(SpoolOn::Ext4(64)).options(&[encryption]).start()?;
+        spillway.fail_disk()?;
+        // The server waits for the client, and nothing is lost: what was encrypted to be written is decrypted again.
+        check_dump(&spillway).context(encryption)?;
+        spillway.wait_for_log("cannot spool", LIMIT)?;
+    }
+    Ok(())
 }
 
 #[test]
 fn a_spool_directory_that_is_removed() -> Result<()> {
-    let stalled = Stalled::on(SpoolOn::Disk)?;
+    let stalled = Stalled::on(SpoolOn::Disk, "--spool-encrypt=false")?;
     fs::remove_dir_all(stalled.spillway.spool_dir())?;
     // What is there without a name stays there.
     let (finished, output, spillway) = stalled.finish()?;
@@ -146,5 +155,8 @@ fn dump(endpoint: &Endpoint) -> Command {
     command.args(["--skip-extended-insert", "report"]);
     command
 }
+
+/// Without and with: a disk's fault is found in different ways.
+const ENCRYPTION: [&str; 2] = ["--spool-encrypt=false", "--spool-encrypt"];
 
 const LIMIT: Duration = Duration::from_secs(60);

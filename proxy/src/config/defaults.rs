@@ -58,6 +58,7 @@ impl Settings {
             spool_dir: Some(spool_dir()),
             spool_min_free: Some(SPOOL_MIN_FREE),
             spool_compress: Some(SpoolCompress::Off),
+            spool_encrypt: Some(false),
             session_init: Some(session_init()),
             keepalive: Some(Span(KEEPALIVE)),
             keepalive_for: Some(Span(KEEPALIVE_FOR)),

@@ -109,6 +109,7 @@ by_key! {
     spool_max,
     spool_min_free,
     spool_compress,
+    spool_encrypt,
     session_init,
     keepalive,
     keepalive_for,

@@ -55,6 +55,10 @@ pub struct Settings {
     #[arg(long, value_name = "MODE", env = "SPILLWAY_SPOOL_COMPRESS", hide_possible_values = true)]
     pub spool_compress: Option<SpoolCompress>,
 
+    /// Encrypt what is spooled to disk, with a key for each session that is kept in memory only
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, value_name = "BOOL", env = "SPILLWAY_SPOOL_ENCRYPT")]
+    pub spool_encrypt: Option<bool>,
+
     /// How fast a session takes results off its server at most, in bytes a second (10MiB), to spare a busy server or a
     /// shared line [default: as fast as they come]
     #[arg(long, value_name = "RATE", env = "SPILLWAY_DRAIN_LIMIT")]

@@ -12,6 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::budget::{DiskBudget, MemoryBudget};
 use super::packing::{Lent, Packing};
+use super::sealing::{Seal, Sealer};
 use super::{Feed, ResponseId, Spool};
 
 /// A session's spool without a session: bytes are copied into its blocks, as the kernel does for a socket, and looked at
@@ -22,16 +23,16 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// With so many bytes of memory, and a disk without limits.
+    /// With so many bytes of memory, and a disk without limits, on which blocks are encrypted or not.
     ///
     /// # Errors
     /// If there can be no runtime.
-    pub fn new(memory: u64, dir: &Path, packing: Arc<Packing>) -> io::Result<Self> {
+    pub fn new(memory: u64, dir: &Path, packing: Arc<Packing>, encrypts: bool) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_time().build()?;
         let disk = DiskBudget::new(dir.to_owned(), u64::MAX, 0);
         let share = MemoryBudget::new(4 * memory, memory).share();
         let share = share.ok_or_else(|| io::Error::other("less than a session's floor"))?;
-        Ok(Self { runtime, spool: Spool::new(share, disk, packing) })
+        Ok(Self { runtime, spool: Spool::new(share, disk, packing, encrypts) })
     }
 
     /// One response of `total` bytes, drained in pieces like this one, and fed as they come (`keeps_up`) or only when
@@ -120,3 +121,25 @@ impl<'a> Packed<'a> {
         self.0.unpack(plain)
     }
 }
+
+/// What encrypts blocks, and decrypts the last one.
+#[derive(Default)]
+pub struct Sealing {
+    sealer: Sealer,
+    last: Option<Seal>,
+}
+
+impl Sealing {
+    /// Whether the block could be encrypted.
+    pub fn seal(&mut self, block: &mut [u8]) -> bool {
+        self.last = self.sealer.for_next_write().ok().and_then(|one_use| one_use.seal(HEADER, block).ok());
+        self.last.is_some()
+    }
+
+    /// Whether it is the last one that was encrypted, and is as it was before.
+    pub fn open(&self, block: &mut [u8]) -> bool {
+        self.last.as_ref().is_some_and(|seal| seal.open(HEADER, block))
+    }
+}
+
+const HEADER: &[u8] = &[7; 40];

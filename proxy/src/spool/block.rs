@@ -70,6 +70,13 @@ impl Buffer {
 
     /// The whole sectors that hold header and payload; what lies behind the payload is zero or of no meaning.
     pub(super) fn sectors(&mut self) -> &mut [u8] {
+    /// Clears what lies behind the payload in its last sector: it may be another block's, from before the buffer was
+    /// used again.
+    pub(super) fn clear_behind(&mut self) {
+        let end = (BlockHeader::LEN + self.filled).next_multiple_of(ALIGNMENT);
+        self.memory[self.aligned.start + BlockHeader::LEN + self.filled..self.aligned.start + end].fill(0);
+    }
+
         let len = (BlockHeader::LEN + self.filled).next_multiple_of(ALIGNMENT);
         &mut self.memory[self.aligned.start..self.aligned.start + len]
     }
@@ -93,3 +100,17 @@ mod tests {
         assert_eq!(buffer.sectors().len(), 2 * ALIGNMENT);
     }
 }
+
+    #[test]
+    fn nothing_stays_behind_the_payload() {
+        let mut buffer = Buffer::new(2 * ALIGNMENT);
+        buffer.room().fill(7);
+        buffer.fill(100);
+        buffer.clear_behind();
+        assert!(buffer.payload() == [7; 100]);
+        assert!(buffer.sectors()[BlockHeader::LEN + 100..].iter().all(|byte| *byte == 0));
+        let rest = buffer.room().len();
+        buffer.fill(rest);
+        buffer.clear_behind();
+        assert_eq!(buffer.payload().last(), Some(&7));
+    }

@@ -1,5 +1,5 @@
-//! The disk tier: blocks are written to segment files and read back from there, checked, and compressed on the way if
-//! that is asked for.
+//! The disk tier: blocks are written to segment files and read back from there, checked, and compressed and encrypted on
+//! the way if that is asked for.
 //!
 //! All that blocks the thread here runs in `spawn_blocking` jobs, a block each. A block is on disk only between its
 //! writing and its reading: what was read back is punched out of the file, so the disk holds the backlog and no more.
@@ -16,6 +16,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::block::{ALIGNMENT, Buffer};
 use super::budget::DiskBudget;
 use super::packing::{Packer, Packing};
+use super::sealing::{OneUse, Seal, Sealer};
 pub(super) use header::BlockHeader;
 use header::Checked;
 use segment::Segment;
@@ -30,10 +31,27 @@ pub(crate) enum ReadBackError {
     Corrupt { number: u64, dir: String, what: &'static str },
     #[error("block {number} of the spool is lost: its job ended early ({source})")]
     Job { number: u64, source: tokio::task::JoinError },
+    #[error("block {number} of the spool is lost: {what} failed on this machine")]
+    Sealing { number: u64, what: &'static str },
+}
+
+/// Why a block is not on disk.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// The disk did not take it. It is in its buffer as before.
+    Io(io::Error),
+    /// And it is not in its buffer any more.
+    Lost(ReadBackError),
+}
+
+impl From<io::Error> for WriteError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 /// A write under way: gives the buffer back, with the extent if it could be written.
-pub(super) type WriteJob = JoinHandle<(Buffer, io::Result<Extent>)>;
+pub(super) type WriteJob = JoinHandle<(Buffer, Result<Extent, WriteError>)>;
 
 /// A read under way: gives the buffer back, with the block in it if that is what was written.
 pub(super) type ReadJob = JoinHandle<(Buffer, Result<(), ReadBackError>)>;
@@ -42,13 +60,17 @@ pub(super) type ReadJob = JoinHandle<(Buffer, Result<(), ReadBackError>)>;
 pub(super) struct DiskTier {
     budget: Arc<DiskBudget>,
     packing: Arc<Packing>,
+    /// None if blocks are not encrypted.
+    sealer: Option<Sealer>,
     nonce: u64,
     current: Option<Arc<Segment>>,
 }
 
 impl DiskTier {
-    pub(super) fn new(budget: Arc<DiskBudget>, packing: Arc<Packing>) -> Self {
-        Self { budget, packing, nonce: rand::random(), current: None }
+    /// Files within `budget` of blocks that are compressed by `packing`, and encrypted or not.
+    pub(super) fn new(budget: Arc<DiskBudget>, packing: Arc<Packing>, encrypts: bool) -> Self {
+        let sealer = encrypts.then(Sealer::default);
+        Self { budget, packing, sealer, nonce: rand::random(), current: None }
     }
 
     /// Whether no file is open for writing.
@@ -73,8 +95,12 @@ impl DiskTier {
         let segment = self.segment_for(len);
         segment.hold(len);
         let (packing, nonce) = (Arc::clone(&self.packing), self.nonce);
+        let sealing = self.sealer.as_mut().map(Sealer::for_next_write).transpose();
         Ok(spawn_blocking(move || {
-            let written = write(segment, packing, &mut buffer, nonce, number);
+            let written = match sealing {
+                Ok(sealing) => write(segment, packing, sealing, &mut buffer, nonce, number),
+                Err(error) => Err(error.into()),
+            };
             (buffer, written)
         }))
     }
@@ -111,33 +137,64 @@ pub(super) struct Extent {
     offset: u64,
     disk_len: u64,
     expected: BlockHeader,
+    /// If it is encrypted.
+    seal: Option<Seal>,
 }
 
-/// Compresses a block, if it is to be and that is worth it, and writes it.
+/// Compresses a block, if it is to be and that is worth it, encrypts it if it is to be, and writes it.
 fn write(
     segment: Arc<Segment>,
     packing: Arc<Packing>,
+    sealing: Option<OneUse>,
     buffer: &mut Buffer,
     nonce: u64,
     number: u64,
-) -> io::Result<Extent> {
-    let payload = Checked::of(buffer.payload());
-    let plain = BlockHeader { nonce, number, algorithm: None, payload, stored: payload };
+) -> Result<Extent, WriteError> {
     let held = buffer.sectors().len() as u64;
-    let append = |block: &mut Buffer, header: BlockHeader| {
-        let sectors = block.sectors();
-        sectors[..BlockHeader::LEN].copy_from_slice(&header.encode());
-        segment.append(sectors, held).map(|offset| (offset, sectors.len() as u64, header))
-    };
-    let (offset, disk_len, expected) = match packing.pack(buffer.payload()) {
-        Some(mut packer) => {
-            let algorithm = Some(packer.algorithm());
-            let stored = Checked::of(packer.packed.payload());
-            append(&mut packer.packed, BlockHeader { algorithm, stored, ..plain })?
+    let mut packer = packing.pack(buffer.payload());
+    let is_sealed = sealing.is_some();
+    let checked: fn(&[u8]) -> Checked = if is_sealed { Checked::by_seal } else { Checked::of };
+    let expected = match &packer {
+        Some(packer) => {
+            // No seal tells what will come out of the decompressor.
+            let payload = Checked::of(buffer.payload());
+            let stored = checked(packer.packed.payload());
+            BlockHeader { nonce, number, algorithm: Some(packer.algorithm()), is_sealed, payload, stored }
         }
-        None => append(buffer, plain)?,
+        None => {
+            let stored = checked(buffer.payload());
+            BlockHeader { nonce, number, algorithm: None, is_sealed, payload: stored, stored }
+        }
     };
-    Ok(Extent { segment, packing, offset, disk_len, expected })
+    let block = packer.as_mut().map_or(&mut *buffer, |packer| &mut packer.packed);
+    let seal = sealing.map(|sealing| seal(block, sealing, &expected)).transpose()?;
+    let sectors = block.sectors();
+    sectors[..BlockHeader::LEN].copy_from_slice(&expected.encode());
+    let disk_len = sectors.len() as u64;
+    let appended = segment.append(sectors, held);
+    drop(packer);
+    match appended {
+        Ok(offset) => Ok(Extent { segment, packing, offset, disk_len, expected, seal }),
+        Err(error) => Err(keep(buffer, &expected, seal, error)),
+    }
+}
+
+/// Encrypts a block as it stands in its buffer.
+fn seal(block: &mut Buffer, sealing: OneUse, header: &BlockHeader) -> Result<Seal, WriteError> {
+    block.clear_behind();
+    let failed = |_| WriteError::Lost(ReadBackError::Sealing { number: header.number, what: "encryption" });
+    sealing.seal(&header.encode(), block.payload_mut()).map_err(failed)
+}
+
+/// Has a block in its buffer as it was, for the session to go on with, if it cannot be written for this reason.
+fn keep(buffer: &mut Buffer, header: &BlockHeader, seal: Option<Seal>, error: io::Error) -> WriteError {
+    // What was compressed is encrypted elsewhere.
+    let in_place = seal.filter(|_| header.algorithm.is_none());
+    if in_place.is_none_or(|seal| seal.open(&header.encode(), buffer.payload_mut())) {
+        WriteError::Io(error)
+    } else {
+        WriteError::Lost(ReadBackError::Sealing { number: header.number, what: "decryption" })
+    }
 }
 
 /// Begins to read a block back into `buffer`, which must be of the extent's [`memory_len`](Extent::memory_len) at
@@ -190,20 +247,24 @@ impl Extent {
         if !packer.unpack(buffer.payload_mut()) {
             return Err(Fault::Differs("what it decompresses to"));
         }
-        if Checked::of(buffer.payload()) != self.expected.payload {
+        if !self.expected.payload.fits(buffer.payload()) {
             return Err(Fault::Differs("the checksum of what it decompresses to"));
         }
         Ok(())
     }
 
-    /// Reads the stored bytes, for which there is just room, and checks them.
+    /// Reads the stored bytes, for which there is just room, checks them, and decrypts them if they are encrypted.
     fn read_stored(&self, buffer: &mut Buffer) -> Result<(), Fault> {
         self.segment.read(buffer.sectors(), self.offset).map_err(Fault::Io)?;
-        let header: Option<&[u8; BlockHeader::LEN]> = buffer.sectors().first_chunk();
-        if header != Some(&self.expected.encode()) {
+        let header = self.expected.encode();
+        if buffer.sectors().first_chunk() != Some(&header) {
             return Err(Fault::Differs("its header"));
         }
-        if Checked::of(buffer.payload()) != self.expected.stored {
+        if let Some(seal) = &self.seal {
+            let is_whole = seal.open(&header, buffer.payload_mut());
+            return if is_whole { Ok(()) } else { Err(Fault::Differs("its seal")) };
+        }
+        if !self.expected.stored.fits(buffer.payload()) {
             return Err(Fault::Differs("its checksum"));
         }
         Ok(())

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::block::{Buffer, MAX_BLOCK_LEN};
 use super::budget::DiskBudget;
-use super::disk::{self, DiskTier, Extent, FileKind, ReadBackError, ReadJob, WriteJob};
+use super::disk::{self, DiskTier, Extent, FileKind, ReadBackError, ReadJob, WriteError, WriteJob};
 use super::packing::Packing;
 use super::tiers::MAX_WRITES;
 
@@ -60,7 +60,7 @@ pub(crate) enum MeasureError {
 /// # Errors
 /// [`MeasureError`] if not one block can be written, or if one does not come back as it was.
 pub(crate) async fn measure(budget: Arc<DiskBudget>) -> Result<Measured, MeasureError> {
-    let mut files = DiskTier::new(budget, Packing::new(None));
+    let mut files = DiskTier::new(budget, Packing::new(None), false);
     let (written, extents, spares, stopped_by) = write(&mut files).await?;
     let kind = files.file_kind();
     let read = read_back(extents, spares).await?;
@@ -119,7 +119,8 @@ async fn settle(
             extents.push_back(extent);
             Ok(None)
         }
-        Err(error) => Ok(Some(error)),
+        Err(WriteError::Io(error)) => Ok(Some(error)),
+        Err(WriteError::Lost(error)) => Err(error.into()),
     }
 }
 

@@ -12,18 +12,19 @@ use super::*;
 const MIB: u64 = 1 << 20;
 
 fn spool(memory: u64, disk: u64) -> (TempDir, Arc<DiskBudget>, Arc<MemoryBudget>, Spool) {
-    packed_spool(memory, disk, None)
+    packed_spool(memory, disk, None, false)
 }
 
 fn packed_spool(
     memory: u64,
     disk: u64,
     algorithm: Option<Algorithm>,
+    encrypts: bool,
 ) -> (TempDir, Arc<DiskBudget>, Arc<MemoryBudget>, Spool) {
     let dir = tempfile::tempdir().unwrap();
     let disk = DiskBudget::new(dir.path().to_owned(), disk, 0);
     let memory = MemoryBudget::new(4 * memory, memory);
-    let spool = Spool::new(memory.share().unwrap(), Arc::clone(&disk), Packing::new(algorithm));
+    let spool = Spool::new(memory.share().unwrap(), Arc::clone(&disk), Packing::new(algorithm), encrypts);
     (dir, disk, memory, spool)
 }
 
@@ -118,8 +119,8 @@ async fn a_backlog_far_beyond_memory_comes_back_byte_for_byte() {
 
 #[tokio::test]
 async fn a_compressed_backlog_comes_back_and_takes_less_of_the_disk() {
-    for algorithm in [Algorithm::Lz4, Algorithm::Zstd] {
-        let (_dir, disk, memory, mut spool) = packed_spool(4 * MIB, u64::MAX, Some(algorithm));
+    for (algorithm, encrypts) in [(Algorithm::Lz4, false), (Algorithm::Zstd, false), (Algorithm::Lz4, true)] {
+        let (_dir, disk, memory, mut spool) = packed_spool(4 * MIB, u64::MAX, Some(algorithm), encrypts);
         let id = spool.open(1);
         let total = 64 * MIB;
         let mut drained = 0;
@@ -138,6 +139,24 @@ async fn a_compressed_backlog_comes_back_and_takes_less_of_the_disk() {
         spool.close().await;
         assert_eq!((disk.used(), memory.used()), (0, 0));
     }
+}
+
+#[tokio::test]
+async fn an_encrypted_backlog_comes_back_byte_for_byte() {
+    let (_dir, disk, memory, mut spool) = packed_spool(4 * MIB, u64::MAX, None, true);
+    let id = spool.open(1);
+    let total = 64 * MIB;
+    let mut drained = 0;
+    while drained < total {
+        drained += drain(&mut spool, id, drained, (total - drained).min(MIB) as usize) as u64;
+        turn(&mut spool).await;
+    }
+    spool.complete(id);
+    assert!(spool.stats().spooled > total - 4 * MIB);
+    assert_eq!(feed_all(&mut spool).await, total);
+    spool.finish_front();
+    spool.close().await;
+    assert_eq!((disk.used(), memory.used()), (0, 0));
 }
 
 #[tokio::test]
@@ -247,17 +266,19 @@ async fn the_least_memory_is_enough_to_drain_past_a_stalled_client() {
 
 #[tokio::test]
 async fn a_disk_that_fails_leaves_the_session_in_memory() {
-    let (dir, _disk, _memory, mut spool) = spool(4 * MIB, u64::MAX);
-    dir.close().unwrap();
-    let id = spool.open(1);
-    let (mut drained, mut fed, total) = (0, 0, 32 * MIB);
-    while fed < total {
-        drained += drain(&mut spool, id, drained, (total - drained).min(MIB) as usize) as u64;
-        turn(&mut spool).await;
-        if drained == total {
-            spool.complete(id);
+    for encrypts in [false, true] {
+        let (dir, _disk, _memory, mut spool) = packed_spool(4 * MIB, u64::MAX, None, encrypts);
+        dir.close().unwrap();
+        let id = spool.open(1);
+        let (mut drained, mut fed, total) = (0, 0, 32 * MIB);
+        while fed < total {
+            drained += drain(&mut spool, id, drained, (total - drained).min(MIB) as usize) as u64;
+            turn(&mut spool).await;
+            if drained == total {
+                spool.complete(id);
+            }
+            feed(&mut spool, &mut fed, 100_000);
         }
-        feed(&mut spool, &mut fed, 100_000);
     }
 }
 
@@ -300,10 +321,10 @@ proptest! {
 
     /// Random drains, feeds, turns and responses: what comes out is what went in.
     #[test]
-    fn bytes_out_are_bytes_in(ops in prop::collection::vec((0u8..4, 1usize..700_000), 1..120), disk: bool, algorithm in 0usize..3, packet_len in 1u64..200_000) {
+    fn bytes_out_are_bytes_in(ops in prop::collection::vec((0u8..4, 1usize..700_000), 1..120), disk: bool, algorithm in 0usize..3, encrypts: bool, packet_len in 1u64..200_000) {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let algorithm = [None, Some(Algorithm::Lz4), Some(Algorithm::Zstd)][algorithm];
-            let (_dir, _budget, _memory, mut spool) = packed_spool(MIB, if disk { u64::MAX } else { 0 }, algorithm);
+            let (_dir, _budget, _memory, mut spool) = packed_spool(MIB, if disk { u64::MAX } else { 0 }, algorithm, encrypts);
             let mut open = spool.open(1);
             let (mut drained, mut fed) = (0, 0);
             for (op, len) in ops {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::block::MAX_BLOCK_LEN;
-use super::disk::{self, ReadBackError};
+use super::disk::{self, ReadBackError, WriteError};
 use super::response::Feedable;
 use super::{Block, BlockState, Spool};
 
@@ -235,10 +235,16 @@ impl Spool {
                     self.recycle(buffer);
                     self.note_spooling();
                 }
-                Ok((buffer, Err(error))) => {
+                Ok((buffer, Err(WriteError::Io(error)))) => {
                     self.stats.spooled -= buffer.payload().len() as u64;
                     self.blocks[index].state = BlockState::Loaded(buffer);
                     self.pause(&error);
+                }
+                Ok((buffer, Err(WriteError::Lost(error)))) => {
+                    self.blocks[index].state = BlockState::Gone;
+                    self.recycle(buffer);
+                    self.lose_block(number);
+                    lost = lost.and(Err(error));
                 }
                 Err(panic) => {
                     self.blocks[index].state = BlockState::Gone;

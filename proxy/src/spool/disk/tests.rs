@@ -5,13 +5,23 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use super::super::packing::Algorithm;
 use super::*;
 
-const FORMS: [Option<Algorithm>; 3] = [None, Some(Algorithm::Lz4), Some(Algorithm::Zstd)];
+/// How blocks are written: compressed, and encrypted.
+type Form = (Option<Algorithm>, bool);
+
+const FORMS: [Form; 6] = [
+    (None, false),
+    (Some(Algorithm::Lz4), false),
+    (Some(Algorithm::Zstd), false),
+    (None, true),
+    (Some(Algorithm::Lz4), true),
+    (Some(Algorithm::Zstd), true),
+];
 const LEN: usize = 50_000;
 
-fn tier(max: u64, form: Option<Algorithm>) -> (tempfile::TempDir, Arc<DiskBudget>, DiskTier) {
+fn tier(max: u64, (algorithm, encrypts): Form) -> (tempfile::TempDir, Arc<DiskBudget>, DiskTier) {
     let dir = tempfile::tempdir().unwrap();
     let budget = DiskBudget::new(dir.path().to_owned(), max, 0);
-    let tier = DiskTier::new(Arc::clone(&budget), Packing::new(form));
+    let tier = DiskTier::new(Arc::clone(&budget), Packing::new(algorithm), encrypts);
     (dir, budget, tier)
 }
 
@@ -52,7 +62,7 @@ async fn blocks_come_back_and_their_space_too() {
         let (dir, budget, mut tier) = tier(1 << 30, form);
         let extents = [written(&mut tier, 0, 7).await, written(&mut tier, 1, 8).await];
         assert_eq!(budget.used(), extents.iter().map(Extent::disk_len).sum::<u64>(), "{form:?}");
-        if form.is_some() {
+        if form.0.is_some() {
             assert!(budget.used() < LEN as u64, "{form:?}: {} bytes on disk", budget.used());
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "a spool file has a name");
@@ -99,17 +109,21 @@ async fn a_flipped_bit_is_found() {
 #[tokio::test]
 async fn a_lie_about_what_was_compressed_is_found() {
     type Lie = fn(&mut BlockHeader, &[u8]);
-    let lies: [(&str, Lie); 4] = [
-        ("what it decompresses to", |header, _| header.payload.len -= 1),
-        ("what it decompresses to", |header, _| header.payload.len += 1),
-        ("what it decompresses to", |header, stored| {
+    // By what it is found: without encryption, and with it, where all of the header is sealed as well.
+    let lies: [([&str; 2], Lie); 4] = [
+        (["what it decompresses to", "its seal"], |header, _| header.payload.len -= 1),
+        (["what it decompresses to", "its seal"], |header, _| header.payload.len += 1),
+        (["what it decompresses to", "its seal"], |header, stored| {
             header.stored = Checked::of(&stored[..stored.len() - 1]);
         }),
-        ("the checksum of what it decompresses to", |header, _| header.payload.crc ^= 1),
+        (["the checksum of what it decompresses to"; 2], |header, _| {
+            header.payload.crc = header.payload.crc.map(|crc| crc ^ 1);
+        }),
     ];
-    for form in [Algorithm::Lz4, Algorithm::Zstd] {
+    for form in FORMS.into_iter().filter(|(algorithm, _)| algorithm.is_some()) {
         for (found, lie) in lies {
-            let (_dir, _budget, mut tier) = tier(1 << 30, Some(form));
+            let found = found[usize::from(form.1)];
+            let (_dir, _budget, mut tier) = tier(1 << 30, form);
             let mut extent = written(&mut tier, 0, 7).await;
             let mut stored = vec![0; extent.expected.stored.len as usize];
             let offset = extent.offset;
@@ -137,6 +151,65 @@ async fn a_block_in_anothers_place_is_found() {
     }
 }
 
+/// As by somebody who can write to the disk, and makes headers and checksums right.
+#[tokio::test]
+async fn a_forged_block_is_found_by_its_seal() {
+    for form in FORMS.into_iter().filter(|(_, encrypts)| *encrypts) {
+        let (_dir, _budget, mut tier) = tier(1 << 30, form);
+        let (_other_dir, _other_budget, mut other) = self::tier(1 << 30, form);
+        let anothers = written(&mut tier, 0, 7).await;
+        let another_sessions = written(&mut other, 1, 7).await;
+        let before = written(&mut tier, 1, 7).await;
+        for (what, forged) in [
+            ("another block", &anothers),
+            ("another session's", &another_sessions),
+            ("what stood there before", &before),
+        ] {
+            let extent = written(&mut tier, 1, 7).await;
+            let stored = |of: &Extent| {
+                let mut bytes = vec![0; of.expected.stored.len as usize];
+                file(of).read_exact_at(&mut bytes, of.offset + BlockHeader::LEN as u64).unwrap();
+                bytes
+            };
+            // lz4 and zstd make the same of the same rows, so only the seals differ.
+            assert_eq!(stored(&extent).len(), stored(forged).len(), "{form:?}");
+            assert!(stored(&extent) != stored(forged), "{form:?}: {what} looks the same");
+            let at = extent.offset + BlockHeader::LEN as u64;
+            file(&extent).write_all_at(&stored(forged), at).unwrap();
+            let error = read_back(extent).await.err().unwrap();
+            assert!(
+                matches!(error, ReadBackError::Corrupt { what: "its seal", .. }),
+                "{form:?}, {what}: {error}"
+            );
+        }
+    }
+}
+
+/// Nor behind a block in its last sector, where the buffer still has what it held before.
+#[tokio::test]
+async fn nothing_of_the_rows_is_on_disk_but_sealed() {
+    for form in FORMS {
+        let (_dir, _budget, mut tier) = tier(1 << 30, form);
+        let extent = tier.write(0, filled(&rows(7))).ok().unwrap().await.unwrap().1.unwrap();
+        let mut used = filled(&rows(8));
+        used.clear();
+        used.fill(10_000);
+        let shorter = tier.write(1, used).ok().unwrap().await.unwrap().1.unwrap();
+        let mut bytes = vec![0; (shorter.offset + shorter.disk_len) as usize];
+        file(&extent).read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes.len() > 10_000 && bytes.len().is_multiple_of(ALIGNMENT));
+        let words = b"and words that are always";
+        let found = bytes.windows(words.len()).any(|window| window == words);
+        // lz4 leaves them as they are where they stand first.
+        assert_eq!(found, !form.1 && form.0 != Some(Algorithm::Zstd), "{form:?}");
+        let crc = crc32c::crc32c(&rows(7)).to_le_bytes();
+        assert_eq!(bytes[..BlockHeader::LEN].windows(4).any(|window| window == crc), !form.1, "{form:?}");
+        for (extent, plain) in [(extent, rows(7)), (shorter, rows(8)[..10_000].to_vec())] {
+            assert!(read_back(extent).await.unwrap().payload() == plain, "{form:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_write_that_never_happened_is_found() {
     for form in FORMS {
@@ -150,7 +223,7 @@ async fn a_write_that_never_happened_is_found() {
 
 #[tokio::test]
 async fn spool_max_is_kept_and_the_buffer_comes_back() {
-    let (_dir, budget, mut tier) = tier(60_000, None);
+    let (_dir, budget, mut tier) = tier(60_000, (None, true));
     let extent = written(&mut tier, 0, 7).await;
     assert!(tier.write(1, filled(&rows(8))).is_err());
     drop((extent, tier));
@@ -159,7 +232,7 @@ async fn spool_max_is_kept_and_the_buffer_comes_back() {
 
 #[tokio::test]
 async fn spool_max_counts_what_is_on_disk() {
-    let (_dir, budget, mut tier) = tier(80_000, Some(Algorithm::Zstd));
+    let (_dir, budget, mut tier) = tier(80_000, (Some(Algorithm::Zstd), true));
     // A block has to have room as it is, and takes what it shrinks to.
     let extents = [written(&mut tier, 0, 7).await, written(&mut tier, 1, 8).await];
     assert!(budget.used() < 40_000, "{} bytes", budget.used());
