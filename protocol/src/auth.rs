@@ -24,6 +24,7 @@ mod signatures;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::handshake::fields::{Fields, put_nul_terminated};
 use crate::status::EOF_HEADER;
@@ -164,16 +165,17 @@ impl<'a> AuthSwitchRequest<'a> {
 
 /// SHA1(password) XOR SHA1(scramble + SHA1(SHA1(password)))
 fn native_password(password: &[u8], scramble: &[u8]) -> Vec<u8> {
-    let once = Sha1::digest(password);
-    let twice = Sha1::digest(once);
+    // As good as the password for who has what the server stores.
+    let once = Zeroizing::new(<[u8; 20]>::from(Sha1::digest(password)));
+    let twice = Sha1::digest(*once);
     let mask = Sha1::new().chain_update(scramble).chain_update(twice).finalize();
     once.iter().zip(mask).map(|(a, b)| a ^ b).collect()
 }
 
 /// SHA256(password) XOR SHA256(SHA256(SHA256(password)) + scramble)
 fn caching_sha2_password(password: &[u8], scramble: &[u8]) -> Vec<u8> {
-    let once = Sha256::digest(password);
-    let twice = Sha256::digest(once);
+    let once = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(password)));
+    let twice = Sha256::digest(*once);
     let mask = Sha256::new().chain_update(twice).chain_update(scramble).finalize();
     once.iter().zip(mask).map(|(a, b)| a ^ b).collect()
 }

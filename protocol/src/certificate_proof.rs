@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::handshake::fields::{Fields, put_behind_lenenc_length};
 use crate::status::{OK_HEADER, split_lenenc_int};
@@ -23,7 +24,8 @@ pub fn prove_certificate(
     scramble: &[u8],
     fingerprint: &[u8; 32],
 ) -> Option<Vec<u8>> {
-    let hash = Sha1::digest(Sha1::digest(password));
+    let once = Zeroizing::new(<[u8; 20]>::from(Sha1::digest(password)));
+    let hash = Sha1::digest(*once);
     let proof = Sha256::new().chain_update(hash).chain_update(scramble).chain_update(fingerprint).finalize();
     let text = proof.iter().fold(String::from(PROOF), |mut text, byte| {
         let _ = write!(text, "{byte:02X}");

@@ -10,6 +10,7 @@ use spillway::check::{Verdict, check};
 use spillway::cli::{CheckArgs, Cli, Command, RunArgs, ServeArgs, VerifyArgs};
 use spillway::config::{AuthMode, Configuration, LogFormat, LogLevel};
 use spillway::console::ConsoleSocket;
+use spillway::core_dumps;
 use spillway::journal::Ledger;
 use spillway::lanes;
 use spillway::routes::Routes;
@@ -26,6 +27,7 @@ mod log;
 const NO_RUNTIME: &str = "cannot start the runtime";
 
 fn main() -> ExitCode {
+    let undumped = core_dumps::forbid_unless_wanted();
     // Where stderr is the dump's file, nothing may be written there, not even why nothing was started.
     let is_run = std::env::args_os().nth(1).is_some_and(|command| command == "run");
     let log = if is_run { LogTarget::detect() } else { LogTarget::stderr() };
@@ -33,6 +35,10 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return exit::usage(&error, &log),
     };
+    if let Err(error) = undumped {
+        let told = format!("cannot keep memory out of core dumps; {}=1 allows them", core_dumps::VARIABLE);
+        return exit::failed(&anyhow::Error::new(error).context(told), &log);
+    }
     let result = match cli.command {
         Command::Serve(args) => run_serve(*args),
         Command::Run(args) => run_command(*args, &log),

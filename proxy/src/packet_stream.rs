@@ -20,6 +20,9 @@ const MAX_PACKET: u32 = 128 * 1024;
 /// Bytes that are inflated at once.
 const INFLATE_STEP: usize = 4 * 1024;
 
+/// Room for what is read ahead, to begin with: most packets of a login.
+const LEAST_ROOM: usize = 512;
+
 /// One packet of the connection phase. Has no `Debug`: it may hold the answer to a scramble.
 pub(crate) struct HandshakePacket {
     pub(crate) sequence_id: u8,
@@ -51,7 +54,8 @@ impl PacketIoError {
 /// A stream with what was read from it beyond the last packet, and the sequence id of the next one.
 pub(crate) struct PacketStream {
     pub(crate) stream: Stream,
-    pub(crate) ahead: Vec<u8>,
+    /// There may be a password in it.
+    pub(crate) ahead: Zeroizing<Vec<u8>>,
     /// The compressed protocol, once the login has ended.
     pub(crate) compression: Option<Box<Compressed>>,
     /// Each side of a proxy counts for itself: what is sent has the id behind the last packet of either direction.
@@ -60,11 +64,15 @@ pub(crate) struct PacketStream {
 
 impl PacketStream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, ahead: Vec::new(), compression: None, next_sequence_id: 0 }
+        Self { stream, ahead: Zeroizing::default(), compression: None, next_sequence_id: 0 }
     }
 
     /// A connection that was in use: what was read `ahead` is inflated already, where it is compressed.
-    pub(crate) fn in_use(stream: Stream, ahead: Vec<u8>, compression: Option<Box<Compressed>>) -> Self {
+    pub(crate) fn in_use(
+        stream: Stream,
+        ahead: Zeroizing<Vec<u8>>,
+        compression: Option<Box<Compressed>>,
+    ) -> Self {
         Self { stream, ahead, compression, next_sequence_id: 0 }
     }
 
@@ -121,13 +129,15 @@ impl PacketStream {
     /// Adds something to what was read ahead; 0 at the end of the stream.
     async fn read_more(&mut self) -> Result<usize, PacketIoError> {
         let Some(compressed) = &mut self.compression else {
-            return Ok(self.stream.read_buf(&mut self.ahead).await?);
+            make_room(&mut self.ahead, 1);
+            return Ok(self.stream.read_buf(&mut *self.ahead).await?);
         };
         loop {
             let mut room = Zeroizing::new([0; INFLATE_STEP]);
             let next_id = compressed.next_id();
             let inflated = compressed.inflate(&mut room[..], |id| id == 0 || id == next_id)?;
             if inflated.produced > 0 {
+                make_room(&mut self.ahead, inflated.produced);
                 self.ahead.extend_from_slice(&room[..inflated.produced]);
                 compressed.set_next_id(compressed.answer_id());
                 return Ok(inflated.produced);
@@ -175,7 +185,8 @@ impl PacketStream {
     pub(crate) async fn write_encoded(&mut self, packet: Vec<u8>) -> Result<(), PacketIoError> {
         let mut packet = Zeroizing::new(packet);
         if let Some(compressed) = &mut self.compression {
-            let mut wire = Zeroizing::new(Vec::new());
+            // Room for all, for the same reason as in `make_room`. What does not shrink gets a header.
+            let mut wire = Zeroizing::new(Vec::with_capacity(packet.len() + packet.len() / 16 + LEAST_ROOM));
             compressed.encode(&packet, &mut wire);
             packet = wire;
         }
@@ -187,6 +198,16 @@ impl PacketStream {
             Ok(written) => Ok(written?),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no packet").into()),
         }
+    }
+}
+
+/// Makes room for so many more bytes. A vector that grows by itself leaves what it held behind in memory.
+fn make_room(bytes: &mut Zeroizing<Vec<u8>>, len: usize) {
+    let needed = bytes.len() + len;
+    if needed > bytes.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * bytes.capacity()).max(LEAST_ROOM)));
+        larger.extend_from_slice(bytes);
+        *bytes = larger;
     }
 }
 
@@ -241,7 +262,7 @@ mod tests {
         client.write_numbered(0, b"\x0e").await.unwrap();
         assert_eq!(&server.read_packet().await.unwrap().payload[..], b"the last one in clear");
         while server.unread() == 0 {
-            server.stream.read_buf(&mut server.ahead).await.unwrap();
+            server.stream.read_buf(&mut *server.ahead).await.unwrap();
         }
         server.begin_compression(Some(Compression::Zlib));
         assert!(server.unread() > 0);

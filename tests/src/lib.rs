@@ -18,6 +18,7 @@
 //! - [`Raw`]: a client that speaks the protocol by hand, for what no library offers, compressed ([`packed`]) or not;
 //! - [`drivers`]: programs in Python and JavaScript;
 //! - [`http`], [`exposition`], [`browser`]: who looks at a proxy from outside: requests by hand, Prometheus, a browser;
+//! - [`memory`]: what a process has in memory;
 //! - [`matrix`]: every server with every client in every way;
 //! - [`chance`]: chance that can be had again;
 //! - [`data`]: the tables to dump.
@@ -46,6 +47,7 @@ pub mod log;
 mod mariadb;
 pub mod mariadb11;
 pub mod matrix;
+pub mod memory;
 pub mod mounts;
 pub mod mysql9;
 pub mod netns;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
+use nix::unistd::geteuid;
 
 use crate::binary::spillway_bin;
 use crate::client::{self, Endpoint};
@@ -119,6 +120,10 @@ impl Builder {
         let mut prefix = self.wrapper.clone();
         prefix.extend(self.spool.prefix(spool));
         let mut command = client::wrapped(&prefix, spillway_bin());
+        if !geteuid().is_root() {
+            // Root alone can look at its descriptors otherwise.
+            command.env("SPILLWAY_CORE_DUMPS", "1");
+        }
         command.arg("serve").arg("--spool-dir").arg(spool).args(["--spool-min-free", "0"]);
         for (option, value) in [("--upstream", &self.upstream), ("--listen", &self.listen)] {
             command.args(value.iter().flat_map(|value| [option, value]));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use spillway_protocol::{AuthPlugin, Capabilities, ChangeUser, ERR_HEADER, HandshakeResponse, OK_HEADER};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 use super::attempts::Attempts;
 use super::decline::decline_proof;
@@ -92,6 +93,7 @@ pub(crate) async fn prove(
         AuthPlugin::Native | AuthPlugin::CachingSha2 => plugin.answer(credentials.password(), &scramble),
         _ => None,
     };
+    let answer = answer.map(Zeroizing::new);
     let first = match answer {
         Some(answer) => response.answering(capabilities, plugin.name().as_bytes(), &answer),
         None => response.asking_for_switch(capabilities),

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 use tokio::io::AsyncWrite;
 use tokio::time::sleep;
 use tracing::{debug, info};
+use zeroize::Zeroizing;
 
 use super::State;
 use super::connections::Progress;
@@ -46,9 +47,8 @@ impl Shim {
     fn knows(&self, user: &[u8], answer: &[u8]) -> bool {
         let is_right = match &self.state.password {
             Some(password) => {
-                let right =
-                    AuthPlugin::Native.answer(password.as_bytes(), &self.scramble).unwrap_or_default();
-                right.ct_eq(answer).into()
+                let right = AuthPlugin::Native.answer(password.as_bytes(), &self.scramble);
+                Zeroizing::new(right.unwrap_or_default()).ct_eq(answer).into()
             }
             // A client may have one for its servers in its option file, and give it.
             None => true,

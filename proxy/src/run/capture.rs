@@ -8,6 +8,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use super::error::{QueryProblem, RunError};
 use crate::credentials::PASSWORD_VARIABLE;
 
@@ -15,10 +17,10 @@ use crate::credentials::PASSWORD_VARIABLE;
 pub(crate) struct Captured {
     /// How it ended.
     pub(crate) status: ExitStatus,
-    /// What it wrote to stdout.
-    pub(crate) stdout: Vec<u8>,
+    /// What it wrote to stdout, which may be an option file with a password.
+    pub(crate) stdout: Zeroizing<Vec<u8>>,
     /// What it wrote to stderr.
-    pub(crate) stderr: Vec<u8>,
+    pub(crate) stderr: Zeroizing<Vec<u8>>,
 }
 
 /// Runs `program` with `args`, which must be ours: never the user's own, as a client may act on them (`-r FILE`
@@ -70,12 +72,15 @@ enum Wait {
     Broken(io::Error),
 }
 
+type Said = io::Result<Zeroizing<Vec<u8>>>;
+
 /// Reads a pipe in a thread of its own. The thread ends with the pipe; if a grandchild holds that open past the time
 /// limit, the thread is left behind until it closes.
-fn read_aside(pipe: Option<impl Read + Send + 'static>) -> Receiver<io::Result<Vec<u8>>> {
+fn read_aside(pipe: Option<impl Read + Send + 'static>) -> Receiver<Said> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut bytes = Vec::new();
+        // Room for more than option files are long: a vector that grows leaves what it held behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(USUAL_LEN));
         let read = pipe.map_or(Ok(0), |pipe| pipe.take(SIZE_LIMIT + 1).read_to_end(&mut bytes));
         // Nobody listens after the time limit.
         let _ = sender.send(read.map(|_| bytes));
@@ -83,7 +88,7 @@ fn read_aside(pipe: Option<impl Read + Send + 'static>) -> Receiver<io::Result<V
     receiver
 }
 
-fn wait_for(receiver: &Receiver<io::Result<Vec<u8>>>, deadline: Instant) -> Result<Vec<u8>, Wait> {
+fn wait_for(receiver: &Receiver<Said>, deadline: Instant) -> Result<Zeroizing<Vec<u8>>, Wait> {
     match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
         Ok(Ok(bytes)) if bytes.len() as u64 > SIZE_LIMIT => Err(Wait::Long),
         Ok(Ok(bytes)) => Ok(bytes),
@@ -108,6 +113,7 @@ fn wait_until(child: &mut std::process::Child, deadline: Instant) -> io::Result<
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// The longest help, that of mysqldump, has 25 kB; option files may hold some more.
 const SIZE_LIMIT: u64 = 4 << 20;
+const USUAL_LEN: usize = 64 << 10;
 /// The child has closed its output already and is about to end.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
@@ -122,14 +128,14 @@ mod tests {
     #[test]
     fn output_and_status() {
         let captured = shell("echo out; echo err >&2; echo $LC_ALL; exit 3", TIME_LIMIT).expect("runs");
-        assert_eq!(captured.stdout, b"out\nC\n");
-        assert_eq!(captured.stderr, b"err\n");
+        assert_eq!(captured.stdout[..], b"out\nC\n"[..]);
+        assert_eq!(captured.stderr[..], b"err\n"[..]);
         assert_eq!(captured.status.code(), Some(3));
     }
 
     #[test]
     fn stdin_is_empty() {
-        assert_eq!(shell("cat", TIME_LIMIT).expect("ends").stdout, b"");
+        assert!(shell("cat", TIME_LIMIT).expect("ends").stdout.is_empty());
     }
 
     #[test]

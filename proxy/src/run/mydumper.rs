@@ -259,7 +259,7 @@ pub(crate) mod tests {
 
     fn noted(line: &str) -> Vec<(String, Option<String>)> {
         let show = |given: super::super::scan::Given| {
-            (given.name, given.value.map(|value| value.to_string_lossy().into_owned()))
+            (given.name.clone(), given.value.as_ref().map(|value| value.to_string_lossy().into_owned()))
         };
         scan(&args(line), &old()).given.into_iter().map(show).collect()
     }

@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use zeroize::{Zeroize, Zeroizing};
+
 use super::capture::{Captured, capture, describe};
 use super::error::RunError;
 use super::mydumper;
@@ -42,7 +44,9 @@ pub(crate) fn read(
         .map(|captured| split_lines(&captured.stdout))
         .filter(|lines| lines.join(OsStr::new(" ")).as_bytes() == line);
     let args = exact.unwrap_or_else(|| split_line(line, table));
-    Ok(scan(&args, table, Origin::OptionFile).given)
+    let given = scan(&args, table, Origin::OptionFile).given;
+    forget(args);
+    Ok(given)
 }
 
 /// The arguments that choose the option files, without `--no-defaults`: behind that one, MySQL's clients pass over
@@ -81,10 +85,20 @@ pub(crate) fn read_for_mydumper(
         other => other,
     })?;
     let printed = succeed(tool, &query, captured)?;
-    Ok(scan(&split_lines(&printed), &mydumper::connector(), Origin::OptionFile).given)
+    let args = split_lines(&printed);
+    let given = scan(&args, &mydumper::connector(), Origin::OptionFile).given;
+    forget(args);
+    Ok(given)
 }
 
-fn succeed(program: &OsStr, query: &[OsString], captured: Captured) -> Result<Vec<u8>, RunError> {
+/// There may be a password among them.
+fn forget(args: Vec<OsString>) {
+    for arg in args {
+        arg.into_vec().zeroize();
+    }
+}
+
+fn succeed(program: &OsStr, query: &[OsString], captured: Captured) -> Result<Zeroizing<Vec<u8>>, RunError> {
     if captured.status.success() {
         return Ok(captured.stdout);
     }

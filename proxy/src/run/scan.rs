@@ -5,6 +5,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use zeroize::Zeroize;
+
 use super::left_out::is_about_tables;
 use super::options::{Arity, OptionSpec, OptionTable, Resolved, Switch};
 use super::tls::is_about_tls;
@@ -51,6 +53,15 @@ impl fmt::Debug for Given {
         match is_password(&self.name) {
             true => given.finish_non_exhaustive(),
             false => given.field("value", &self.value).finish(),
+        }
+    }
+}
+
+/// A password leaves nothing in memory.
+impl Drop for Given {
+    fn drop(&mut self) {
+        if let Some(value) = self.value.take().filter(|_| is_password(&self.name)) {
+            value.into_vec().zeroize();
         }
     }
 }

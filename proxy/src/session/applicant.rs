@@ -115,7 +115,7 @@ impl Applicant {
 
     async fn begin_tls(&mut self, identity: Arc<Identity>, attempts: &mut Attempts) -> Result<(), Refusal> {
         let asked = Instant::now();
-        let ahead = std::mem::take(&mut self.packets.ahead);
+        let ahead = std::mem::take(&mut *self.packets.ahead);
         let begun = self.packets.stream.accept_tls(ahead, Arc::clone(&identity.config));
         let begun = timeout(self.left, begun).await;
         self.spend(asked.elapsed(), attempts);

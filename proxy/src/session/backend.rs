@@ -17,6 +17,7 @@ use spillway_protocol::{
     encode_packet,
 };
 use tokio::io::AsyncWrite;
+use zeroize::Zeroizing;
 
 use super::continuity::Keeps;
 use super::loss::Loss;
@@ -117,7 +118,7 @@ impl BackendHalf {
     /// The idle connection, for another exchange. None if it was given up.
     pub(crate) fn take_packets(&mut self) -> Option<PacketStream> {
         let compression = self.compression.take().map(|compression| compression.link);
-        self.stream.take().map(|stream| PacketStream::in_use(stream, Vec::new(), compression))
+        self.stream.take().map(|stream| PacketStream::in_use(stream, Zeroizing::default(), compression))
     }
 
     /// Announces a command of the client's whose bytes follow by [`forward`](Self::forward).

@@ -12,6 +12,7 @@ use spillway_protocol::{Command, CompressionError, RequestReader, whole_command}
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::packet_stream::PacketStream;
 use crate::spool::ResponseId;
@@ -74,9 +75,12 @@ impl ClientHalf {
     }
 
     /// The connection, for another exchange. A command that was announced and has not started is its first packet.
-    pub(crate) fn into_packets(self) -> PacketStream {
+    pub(crate) fn into_packets(mut self) -> PacketStream {
         let compression = self.compression.map(ClientCompression::into_link);
-        PacketStream::in_use(self.stream, self.inbox.to_vec(), compression)
+        // A change of user may bring a password along.
+        let ahead = Zeroizing::new(self.inbox.to_vec());
+        self.inbox.zeroize();
+        PacketStream::in_use(self.stream, ahead, compression)
     }
 
     /// For how long the client's host has answered nothing of what it was sent.

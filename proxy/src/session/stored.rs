@@ -17,6 +17,7 @@ use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
+use zeroize::Zeroizing;
 
 use super::applicant::Applicant;
 use super::login::{Login, Ready};
@@ -216,7 +217,7 @@ async fn check_proof(
         AuthPlugin::Native | AuthPlugin::CachingSha2 if claimed != greeted && answer.is_empty() => {
             switch(applicant, attempts, claimed, scramble).await?
         }
-        AuthPlugin::Native | AuthPlugin::CachingSha2 => (claimed, answer.to_vec()),
+        AuthPlugin::Native | AuthPlugin::CachingSha2 => (claimed, Zeroizing::new(answer.to_vec())),
         _ => switch(applicant, attempts, plugin_of(applicant), scramble).await?,
     };
     check_answer(applicant, response.user(), plugin, answer, scramble, credentials).await
@@ -231,7 +232,8 @@ pub(super) async fn check_change(
     credentials: &Credentials,
 ) -> Result<Proof, Refusal> {
     if !login.capabilities.contains(Capabilities::PLUGIN_AUTH) {
-        let (answer, scramble) = (change.auth_response().to_vec(), &login.told_scramble);
+        let answer = Zeroizing::new(change.auth_response().to_vec());
+        let scramble = &login.told_scramble;
         return check_answer(applicant, change.user(), AuthPlugin::Native, answer, scramble, credentials)
             .await;
     }
@@ -253,13 +255,14 @@ async fn check_answer(
     applicant: &mut Applicant,
     user: &[u8],
     plugin: AuthPlugin,
-    answer: Vec<u8>,
+    answer: Zeroizing<Vec<u8>>,
     scramble: &[u8],
     credentials: &Credentials,
 ) -> Result<Proof, Refusal> {
     // No password at all is one NUL in this plugin's packets.
-    let answer = if plugin == AuthPlugin::CachingSha2 && answer == [0] { Vec::new() } else { answer };
-    let right = plugin.answer(credentials.password(), scramble);
+    let answer =
+        if plugin == AuthPlugin::CachingSha2 && **answer == [0] { Zeroizing::default() } else { answer };
+    let right = plugin.answer(credentials.password(), scramble).map(Zeroizing::new);
     let is_right =
         right.is_some_and(|right| answer.ct_eq(&right).into()) & bool::from(user.ct_eq(credentials.user()));
     if !is_right {
@@ -277,9 +280,9 @@ async fn switch(
     attempts: &mut Attempts,
     plugin: AuthPlugin,
     scramble: &[u8; SCRAMBLE_LEN],
-) -> Result<(AuthPlugin, Vec<u8>), Refusal> {
+) -> Result<(AuthPlugin, Zeroizing<Vec<u8>>), Refusal> {
     applicant.send(&AuthSwitchRequest::encode(plugin.name().as_bytes(), scramble)).await?;
-    Ok((plugin, applicant.receive(attempts).await?.payload.to_vec()))
+    Ok((plugin, applicant.receive(attempts).await?.payload))
 }
 
 /// 20 random bytes that every client reads back: no NUL, no `$` (which MySQL's servers avoid as well).

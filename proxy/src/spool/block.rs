@@ -1,8 +1,11 @@
 //! Blocks: what the spool reads into, keeps in memory, and writes to disk as it stands.
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
+
+use memmap2::{Advice, MmapMut};
 
 use super::disk::BlockHeader;
+use crate::core_dumps;
 
 /// The smallest block: enough for a session of small responses, and what is left to a session when memory is short.
 pub(crate) const MIN_BLOCK_LEN: usize = 16 * 1024;
@@ -20,7 +23,7 @@ pub(super) const ALIGNMENT: usize = 4096;
 /// └ multiple of 4096                        multiple of 4096 ┘
 /// ```
 pub(super) struct Buffer {
-    memory: Box<[u8]>,
+    memory: Memory,
     aligned: Range<usize>,
     filled: usize,
 }
@@ -29,8 +32,7 @@ impl Buffer {
     /// A buffer of `len` bytes, header included; `len` must be a multiple of [`ALIGNMENT`].
     pub(super) fn new(len: usize) -> Self {
         debug_assert!(len.is_multiple_of(ALIGNMENT) && len > 0);
-        // Zeroed pages come from the system untouched, so what is never filled costs nothing.
-        let memory = vec![0; len + ALIGNMENT].into_boxed_slice();
+        let memory = Memory::new(len + ALIGNMENT);
         let start = memory.as_ptr().align_offset(ALIGNMENT);
         Self { memory, aligned: start..start + len, filled: 0 }
     }
@@ -68,8 +70,6 @@ impl Buffer {
         self.filled = 0;
     }
 
-    /// The whole sectors that hold header and payload; what lies behind the payload is zero or of no meaning.
-    pub(super) fn sectors(&mut self) -> &mut [u8] {
     /// Clears what lies behind the payload in its last sector: it may be another block's, from before the buffer was
     /// used again.
     pub(super) fn clear_behind(&mut self) {
@@ -77,8 +77,49 @@ impl Buffer {
         self.memory[self.aligned.start + BlockHeader::LEN + self.filled..self.aligned.start + end].fill(0);
     }
 
+    /// The whole sectors that hold header and payload; what lies behind the payload is zero or of no meaning.
+    pub(super) fn sectors(&mut self) -> &mut [u8] {
         let len = (BlockHeader::LEN + self.filled).next_multiple_of(ALIGNMENT);
         &mut self.memory[self.aligned.start..self.aligned.start + len]
+    }
+}
+
+/// Where a buffer lies. Zeroed pages come from the system untouched, so what is never filled costs nothing.
+enum Memory {
+    Heap(Box<[u8]>),
+    /// Left out of core dumps, for which it must be a mapping of its own.
+    Undumped(MmapMut),
+}
+
+impl Memory {
+    fn new(len: usize) -> Self {
+        let undumped = || {
+            let mapped = MmapMut::map_anon(len).ok()?;
+            mapped.advise(Advice::DontDump).ok().map(|()| Self::Undumped(mapped))
+        };
+        // A process may have some thousand mappings. Rows in a core dump are better than no session.
+        let undumped = if core_dumps::are_allowed() { undumped() } else { None };
+        undumped.unwrap_or_else(|| Self::Heap(vec![0; len].into_boxed_slice()))
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Heap(memory) => memory,
+            Self::Undumped(memory) => memory,
+        }
+    }
+}
+
+impl DerefMut for Memory {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Heap(memory) => memory,
+            Self::Undumped(memory) => memory,
+        }
     }
 }
 
@@ -99,7 +140,6 @@ mod tests {
         buffer.fill(rest);
         assert_eq!(buffer.sectors().len(), 2 * ALIGNMENT);
     }
-}
 
     #[test]
     fn nothing_stays_behind_the_payload() {
@@ -114,3 +154,4 @@ mod tests {
         buffer.clear_behind();
         assert_eq!(buffer.payload().last(), Some(&7));
     }
+}
