@@ -38,6 +38,7 @@ pub(super) struct SpoolPlan {
     pub(super) memory_per_session: u64,
     pub(super) disk_max: u64,
     pub(super) algorithm: Option<Algorithm>,
+    pub(super) encrypts: bool,
     /// When the disk is full, because of others.
     pub(super) full: Option<Range<Duration>>,
 }
@@ -192,6 +193,7 @@ impl Plan {
                 memory_per_session,
                 disk_max: [0, 100_000, 600_000, u64::MAX][rng.random_range(0..4)],
                 algorithm: [None, None, Some(Algorithm::Lz4), Some(Algorithm::Zstd)][rng.random_range(0..4)],
+                encrypts: rng.random_bool(0.25),
                 full: None,
             },
             drain_limit: rng.random_ratio(1, 10).then(|| rng.random_range(64 * 1024..10_000_000)),

@@ -27,9 +27,11 @@ use crate::config::{TlsVersion, UpstreamTlsMode};
 use crate::credentials::{Auth, Credentials};
 use crate::endpoint::Endpoint;
 use crate::journal::Ledger;
+use crate::proxy_protocol::Network;
 use crate::secrecy::Secrecy;
-use crate::session::{Proxy, ServerProfile};
+use crate::session::{Gate, Proxy, ServerProfile};
 use crate::sessions::Totals;
+use crate::slots::Slots;
 use crate::spool::budget::{DiskBudget, MemoryBudget};
 use crate::spool::packing::{Algorithm, Packing};
 use crate::stream::Stream;
@@ -190,6 +192,7 @@ fn proxy(plan: &Plan, socket: &Path, memory: Arc<MemoryBudget>, disk: Arc<DiskBu
         false => Auth::Passthrough,
     };
     Proxy {
+        gate: Gate::new(vec![Network::Any], Slots::new(u32::MAX)),
         upstreams: Arc::new(upstreams),
         auth,
         client_tls: None,
@@ -199,6 +202,7 @@ fn proxy(plan: &Plan, socket: &Path, memory: Arc<MemoryBudget>, disk: Arc<DiskBu
         memory,
         disk,
         packing: packing(plan.spool.algorithm),
+        spool_encrypt: plan.spool.encrypts,
         session_init: vec![SESSION_INIT.to_owned()],
         // It waits by the real clock.
         busy_poll: Duration::ZERO,
