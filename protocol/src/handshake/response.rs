@@ -39,8 +39,8 @@ pub fn is_ssl_request(payload: &[u8]) -> bool {
 
 /// Bytes before the user name: also the length of an SSLRequest.
 const FIXED_LEN: usize = 32;
-/// Bytes between the fields behind it, at most: two lengths and three NULs.
-const LENGTHS_AND_NULS: usize = 2 * 4 + 3;
+/// Bytes between the fields behind it, at most: two lengths, three NULs and the level of zstd.
+const LENGTHS_AND_NULS: usize = 2 * 4 + 3 + 1;
 const CHARACTER_SET: usize = 8;
 const EXTENDED: usize = 28;
 
@@ -164,7 +164,8 @@ impl HandshakeResponse {
     }
 
     /// The payload with these capabilities and another answer to the scramble, otherwise unchanged, but for the level of
-    /// zstd: that is the sender's own affair, and its default.
+    /// zstd: that is the sender's own affair, and its default. An answer for which these capabilities have no form is
+    /// left out, so that the server asks for another or refuses: it would read the rest of it as other fields.
     pub fn answering(
         &self,
         capabilities: Capabilities,
@@ -182,11 +183,14 @@ impl HandshakeResponse {
         put_nul_terminated(&mut payload, &self.user);
         if has(Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA) {
             put_behind_lenenc_length(&mut payload, auth_response);
-        } else if has(Capabilities::SECURE_CONNECTION) && auth_response.len() <= usize::from(u8::MAX) {
+        } else if has(Capabilities::SECURE_CONNECTION) {
+            let fits = auth_response.len() <= usize::from(u8::MAX);
+            let auth_response = if fits { auth_response } else { &[] };
             payload.push(auth_response.len() as u8);
             payload.extend_from_slice(auth_response);
         } else {
-            put_nul_terminated(&mut payload, auth_response);
+            let fits = !auth_response.contains(&0);
+            put_nul_terminated(&mut payload, if fits { auth_response } else { &[] });
         }
         if has(Capabilities::CONNECT_WITH_DB) {
             put_nul_terminated(&mut payload, &self.database);

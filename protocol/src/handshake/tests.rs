@@ -168,3 +168,28 @@ fn a_response_of_ones_own_is_read_back() {
     assert!(read.capabilities().contains(Capabilities::CONNECT_WITH_DB));
     assert_eq!((payload[8], read.auth_response()), (45, &[1; 20][..]));
 }
+
+/// Bytes of it would be read as a length, or as the database.
+#[test]
+fn an_answer_for_which_there_is_no_form_is_left_out() {
+    let capabilities = BASE | Capabilities::CONNECT_WITH_DB;
+    let parsed = HandshakeResponse::parse(&response(capabilities)).unwrap();
+    let lenenc = Capabilities::PLUGIN_AUTH_LENENC_CLIENT_DATA.0;
+    let with_length = Capabilities(capabilities.0 & !lenenc);
+    let with_nul = Capabilities(with_length.0 & !Capabilities::SECURE_CONNECTION.0);
+    for (capabilities, answer, kept) in [
+        (capabilities, vec![7; 300], 300),
+        (with_length, vec![7; 255], 255),
+        (with_length, vec![7; 256], 0),
+        (with_nul, vec![7; 300], 300),
+        (with_nul, vec![7, 0, 7], 0),
+    ] {
+        let payload = parsed.answering(capabilities, b"plugin", &answer);
+        let again = HandshakeResponse::parse(&payload).unwrap();
+        assert_eq!(again.auth_response(), &answer[..kept], "{capabilities:?}");
+        assert_eq!(
+            (again.user(), again.database(), again.plugin()),
+            (&b"dump"[..], &b"shop"[..], &b"plugin"[..])
+        );
+    }
+}
