@@ -159,7 +159,9 @@ impl RequestReader {
             };
         }
         let n = input.len().min(self.piece_left as usize);
-        let kept = n.min(PREFIX_LEN - self.prefix_len);
+        // Of a file nothing is kept.
+        let room = if self.state == State::Packet { PREFIX_LEN - self.prefix_len } else { 0 };
+        let kept = n.min(room);
         self.prefix[self.prefix_len..self.prefix_len + kept].copy_from_slice(&input[..kept]);
         self.prefix_len += kept;
         self.piece_left -= n as u32;
@@ -288,6 +290,15 @@ mod tests {
             RequestEvent::End { sequence_id: 0 },
         ];
         assert_eq!(drive(&mut reader, &stream, 3), expected);
+    }
+
+    #[test]
+    fn a_file_is_no_part_of_the_command_that_asked_for_it() {
+        let mut reader = RequestReader::default();
+        drive(&mut reader, &encode_packet(0, b"\x03LOAD"), 100);
+        assert!(reader.expect_file());
+        drive(&mut reader, &[encode_packet(2, b"secret"), encode_packet(3, b"")].concat(), 100);
+        assert_eq!(reader.prefix(), b"\x03LOAD");
     }
 
     #[test]
