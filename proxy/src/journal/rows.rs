@@ -4,7 +4,12 @@ use spillway_protocol::{RowSink, split_lenenc_int};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// The longest row whose values are looked at: of SHOW CREATE TABLE with some thousand columns.
-const MAX_ROW_LEN: usize = 256 * 1024;
+pub(super) const MAX_ROW_LEN: usize = 256 * 1024;
+
+/// Columns that are looked at, as many as a table can have, and how long a name of one is at the most: 64 characters. A
+/// server that names more has nothing to tell about tables.
+pub(super) const MAX_COLUMNS: usize = 4096;
+const MAX_NAME_LEN: usize = 256;
 
 /// The first byte of a NULL in a text row.
 const NULL: u8 = 0xfb;
@@ -22,10 +27,10 @@ pub struct RowSum {
 }
 
 impl RowSum {
-    /// Adds other rows.
+    /// Adds other rows. A report may claim any number of them.
     pub(crate) fn add(&mut self, others: Self) {
-        self.rows += others.rows;
-        self.bytes += others.bytes;
+        self.rows = self.rows.saturating_add(others.rows);
+        self.bytes = self.bytes.saturating_add(others.bytes);
         self.checksum = self.checksum.wrapping_add(others.checksum);
     }
 }
@@ -119,10 +124,14 @@ impl<F: FnMut(&Row<'_>)> Reading<F> {
 
     fn on_definition(&mut self) {
         match self.count {
-            None => self.count = split_lenenc_int(&self.packet).map(|(count, _)| count as usize),
+            None => {
+                let count = split_lenenc_int(&self.packet);
+                self.count = count.map(|(count, _)| count.min(MAX_COLUMNS as u64) as usize);
+            }
             Some(count) if self.columns.len() < count => {
                 // Catalog, schema, table, the table's own name, then the column's.
                 let name = lenenc_strings(&self.packet).nth(4).flatten().unwrap_or_default();
+                let name = &name[..name.len().min(MAX_NAME_LEN)];
                 self.columns.push(String::from_utf8_lossy(name).into_owned());
             }
             Some(_) => {}
@@ -140,7 +149,9 @@ impl<F: FnMut(&Row<'_>)> RowSink for Reading<F> {
 
     fn on_end(&mut self, is_row: bool) {
         if !self.is_too_long && is_row {
-            (self.on_row)(&Row { columns: &self.columns, values: lenenc_strings(&self.packet).collect() });
+            // In a row of NULLs each byte is a value.
+            let values = lenenc_strings(&self.packet).take(self.count.unwrap_or_default()).collect();
+            (self.on_row)(&Row { columns: &self.columns, values });
         } else if !self.is_too_long {
             self.on_definition();
         }
@@ -219,5 +230,31 @@ mod tests {
                 (None, None, false)
             ]
         );
+    }
+
+    #[test]
+    fn a_server_cannot_have_more_columns_than_a_table() {
+        let mut longest = (0, 0);
+        let mut reading = Reading::new(|row: &Row<'_>| longest = (row.columns.len(), row.values.len()));
+        let mut packet = |payload: &[u8]| {
+            reading.on_payload(payload);
+            reading.on_end(false);
+        };
+        packet(b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff");
+        for _ in 0..2 * MAX_COLUMNS {
+            packet(b"\x03def\0\0\0\x04Name\0");
+        }
+        packet(b"\xfe\0\0\0\0");
+        reading.on_row(&vec![NULL; MAX_ROW_LEN]);
+        drop(reading);
+        assert_eq!(longest, (MAX_COLUMNS, MAX_COLUMNS));
+    }
+
+    #[test]
+    fn sums_of_a_report_have_an_end() {
+        let most = RowSum { rows: u64::MAX, bytes: u64::MAX, checksum: u64::MAX };
+        let mut sum = most;
+        sum.add(most);
+        assert_eq!((sum.rows, sum.bytes), (u64::MAX, u64::MAX));
     }
 }
