@@ -90,9 +90,10 @@ pub(crate) fn row_values(packets: &[u8], capabilities: Capabilities) -> Vec<Vec<
     let mut payloads = payloads(packets);
     let columns = payloads.next().and_then(split_lenenc_int).map_or(0, |(columns, _)| columns as usize);
     let definitions_eof = usize::from(!capabilities.contains(Capabilities::DEPRECATE_EOF));
-    let mut row = payloads.nth(columns + definitions_eof).unwrap_or_default();
+    // A server may claim any number of columns; what it has sent is all here.
+    let mut row = payloads.nth(columns.saturating_add(definitions_eof)).unwrap_or_default();
     let mut values = Vec::new();
-    while let Some((len, rest)) = split_lenenc_int(row) {
+    while let Some((len, rest)) = split_lenenc_int(row).filter(|_| values.len() < columns) {
         let Some((value, rest)) = rest.split_at_checked(len as usize) else {
             break;
         };
@@ -140,6 +141,19 @@ mod tests {
             }
             packets.extend(encode_packet(5, b"\x0528800\x013"));
             assert_eq!(numbers_of_row(&packets, capabilities), [28_800, 3]);
+        }
+    }
+
+    #[test]
+    fn a_row_of_more_columns_than_there_can_be_is_none() {
+        let packets = [
+            encode_packet(1, b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\0"),
+            encode_packet(2, &[0xfe, 0, 0, 2, 0]),
+            encode_packet(3, b"\x0242"),
+            encode_packet(4, &[0xfe, 0, 0, 2, 0]),
+        ];
+        for capabilities in [Capabilities::PROTOCOL_41, Capabilities::DEPRECATE_EOF] {
+            assert_eq!(numbers_of_row(&packets.concat(), capabilities), [0; 0]);
         }
     }
 }
