@@ -62,11 +62,19 @@ impl ConfigFile {
         let mut file = File::open(path).map_err(unreadable)?;
         let mut text = Zeroizing::new(String::new());
         file.read_to_string(&mut text).map_err(unreadable)?;
-        let parsed = Text(&text).parse().map_err(|mistake| mistake.at(path))?;
+        let parsed = Self::parse(&text, path)?;
         if parsed.layers().any(|layer| layer.settings.has_password()) {
             check_private(path, &file.metadata().map_err(unreadable)?)?;
         }
         Ok(parsed)
+    }
+
+    /// Reads the text of the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError::Malformed`].
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        Text(text).parse().map_err(|mistake| mistake.at(path))
     }
 
     fn layers(&self) -> impl Iterator<Item = &Layer> {
@@ -85,6 +93,8 @@ struct Mistake {
 impl Mistake {
     fn at(self, path: &Path) -> ConfigError {
         let Self { line, route, key, message } = self;
+        // It may have a value in it, and goes to a terminal or a log.
+        let message = message.replace(char::is_control, "\u{fffd}");
         let place = Box::new(Place { path: PathBuf::from(path), line, route, key });
         ConfigError::Malformed { place, message }
     }
@@ -170,7 +180,9 @@ impl<'a> Text<'a> {
         let settings = Settings::deserialize(toml::Deserializer::from(table)).map_err(|error| {
             let at = error.span().map_or(start, |span| span.start);
             let key = entries.iter().find(|(_, span)| span.contains(&at)).map(|(key, _)| key.as_str());
-            mistake(at, key, error.message().to_owned())
+            let value = error.span().and_then(|span| self.0.get(span)).unwrap_or_default();
+            let is_long = TRIPLE_QUOTES.iter().any(|quotes| value.contains(quotes));
+            mistake(at, key, if is_long { NOT_SHOWN } else { error.message() }.to_owned())
         })?;
         let line = |key: &str| {
             let entry = entries.iter().find(|(known, _)| known == key);
@@ -214,6 +226,9 @@ const ROUTE: &str = "route";
 const NAME: &str = "name";
 const UNKNOWN_KEY: &str =
     "there is no such setting: the keys are the options of spillway serve, with _ for -";
+/// Between them is what stands in other lines, where the second ones are missing: it may be a password.
+const TRIPLE_QUOTES: [&str; 2] = ["\"\"\"", "'''"];
+const NOT_SHOWN: &str = "cannot be used, and is not shown, as triple quotes may hold more than was meant";
 const NOT_IN_ROUTE: &str = "is for the whole process: put it above the first [[route]]";
 
 /// A key of the file that may hold one string or a list of them.

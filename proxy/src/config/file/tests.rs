@@ -42,6 +42,12 @@ fn mistakes_are_told_by_line_route_and_key() {
         ("\nmemory == '1GiB'".to_owned(), "line 2: memory: "),
         ("memory = '1GiB'\nmemory = '2GiB'".to_owned(), "line 2: memory: duplicate key"),
         ("[memory".to_owned(), "line 1: "),
+        ("log_level = \"a\\u001bb\"".to_owned(), "line 1: log_level: \"a\\u{1b}b\" is no level"),
+        ("tls = \"a\\u001bb\"".to_owned(), "line 1: tls: unknown variant `a\u{fffd}b`"),
+        (
+            "keepalive = \"\"\"\n1s\npassword = 'secret'\"\"\"".to_owned(),
+            "line 1: keepalive: cannot be used, and is not shown",
+        ),
         ("upstream = 5".to_owned(), "line 1: upstream: must be a string in quotes, or a list of them"),
         ("upstream = 'db1:x'".to_owned(), "line 1: upstream: address `db1:x`: port `x` is not a number"),
         ("tls = 'perhaps'".to_owned(), "line 1: tls: unknown variant `perhaps`"),
