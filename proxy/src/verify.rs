@@ -128,10 +128,16 @@ impl std::fmt::Display for Comparison {
 /// # Errors
 /// [`VerifyError::Unreadable`] and [`VerifyError::NoReport`].
 pub fn read_report(path: &Path) -> Result<Report, VerifyError> {
-    let no_report = |problem| VerifyError::NoReport { path: path.to_owned(), problem };
     let text =
         std::fs::read(path).map_err(|source| VerifyError::Unreadable { path: path.to_owned(), source })?;
-    let report: Report = serde_json::from_slice(&text).map_err(|error| no_report(error.to_string()))?;
+    parse_report(&text, path)
+}
+
+/// Reads the text of the report at `path`.
+fn parse_report(text: &[u8], path: &Path) -> Result<Report, VerifyError> {
+    let no_report = |problem| VerifyError::NoReport { path: path.to_owned(), problem };
+    let no_json = |error: serde_json::Error| no_report(printable(error.to_string().as_bytes()));
+    let report: Report = serde_json::from_slice(text).map_err(no_json)?;
     match (report.format.as_str(), report.version) {
         (FORMAT, VERSION) => Ok(report),
         (FORMAT, version) => {
@@ -151,7 +157,7 @@ pub fn shortcomings(report: &Report) -> Vec<String> {
         lines.push(format!("{} statements found no place in the report", report.statements_left_out));
     }
     let left_out = report.warnings.iter().filter(|warning| warning.kind == WarningKind::TableLeftOut);
-    lines.extend(left_out.map(|warning| warning.message.clone()));
+    lines.extend(left_out.map(|warning| printable(warning.message.as_bytes())));
     if report.statements.is_empty() {
         lines.push("the dump has read no table".to_owned());
     }
