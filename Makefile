@@ -1,5 +1,5 @@
 # What people and CI type. Every target does its own set-up.
-.PHONY: test sim matrix soak lint demo bench docs man deb setup tools
+.PHONY: test sim matrix soak fuzz corpus lint demo bench docs man deb setup tools
 
 CARGO ?= cargo
 
@@ -19,6 +19,14 @@ matrix: setup
 # A hundred clients of all kinds for TIME seconds (10 minutes by default); `make test` has them for 20 seconds.
 soak: setup
 	SPILLWAY_SOAK=$(or $(TIME),600) $(CARGO) test --workspace --quiet --test soak -- --nocapture
+
+# The fuzz targets, led by coverage, for TIME seconds each; TARGETS="responses rows" for some of them.
+fuzz:
+	@CARGO="$(CARGO)" TIME="$(or $(TIME),60)" scripts/fuzz $(TARGETS)
+
+# Their corpora of what real clients and servers say, recorded anew.
+corpus: setup
+	$(CARGO) run --quiet -p spillway-tests --example corpus
 
 lint:
 	$(CARGO) fmt --all --check

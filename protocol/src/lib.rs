@@ -48,6 +48,8 @@ mod certificate_proof;
 mod change_user;
 mod command;
 mod compression;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod handshake;
 mod numbering;
 mod packet;

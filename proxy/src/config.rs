@@ -3,6 +3,8 @@
 mod defaults;
 mod error;
 mod file;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod given;
 mod keys;
 mod layer;

@@ -9,6 +9,8 @@
 //! protocol; it is shown nothing but what it can take (`packets`).
 
 mod connections;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod packets;
 mod shim;
 mod statements;

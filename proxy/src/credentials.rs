@@ -1,5 +1,7 @@
 //! The account that Spillway knows by itself, if it knows one, and the file that names it.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod option_file;
 mod private_file;
 

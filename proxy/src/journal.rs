@@ -7,6 +7,8 @@
 //! ```
 
 mod entry;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod ledger;
 mod rows;
 mod tables;

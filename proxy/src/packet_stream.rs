@@ -1,5 +1,8 @@
 //! Whole packets over a stream, for the connection phase, where they are small.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::io;
 use std::time::Duration;
 

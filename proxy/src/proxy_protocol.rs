@@ -3,6 +3,8 @@
 //! Source: [the specification](https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt). Servers are sent version
 //! 2, from clients both versions are taken.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod networks;
 
 use std::io;

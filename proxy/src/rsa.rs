@@ -1,6 +1,9 @@
 //! RSA as `caching_sha2_password` and `sha256_password` use it where a password goes over an open connection: OAEP with
 //! SHA-1, of the password with its NUL, XORed with the scramble so that an encrypted password is of no use twice.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};

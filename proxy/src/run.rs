@@ -20,6 +20,8 @@ mod capture;
 mod child;
 mod credentials;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod help;
 mod left_out;
 mod log_target;

@@ -15,6 +15,8 @@ pub(crate) mod block;
 mod blocks;
 pub mod budget;
 pub(crate) mod disk;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub(crate) mod measure;
 pub mod packing;
 mod response;

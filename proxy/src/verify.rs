@@ -4,6 +4,9 @@
 //! rows are summed in the same way. Several statements of one table are summed together, as a dump program that reads
 //! tables in pieces makes them.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};

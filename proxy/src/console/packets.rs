@@ -18,7 +18,7 @@ use tokio_util::io::poll_read_buf;
 use super::connections::Progress;
 
 /// The longest packet with its header: what opensrv-mysql has room for in one read.
-const MAX_PACKET_LEN: usize = 4096;
+pub(super) const MAX_PACKET_LEN: usize = 4096;
 
 const HEADER_LEN: usize = 4;
 

@@ -44,9 +44,19 @@ pub(crate) fn read(
         .map(|captured| split_lines(&captured.stdout))
         .filter(|lines| lines.join(OsStr::new(" ")).as_bytes() == line);
     let args = exact.unwrap_or_else(|| split_line(line, table));
-    let given = scan(&args, table, Origin::OptionFile).given;
+    let given = given(&args, table);
     forget(args);
     Ok(given)
+}
+
+fn given(args: &[OsString], table: &OptionTable) -> Vec<Given> {
+    scan(args, table, Origin::OptionFile).given
+}
+
+/// What a client has printed, as far as it can be told without `my_print_defaults`.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn given_in_line(printed: &[u8], table: &OptionTable) -> Vec<Given> {
+    given(&split_line(printed_line(printed), table), table)
 }
 
 /// The arguments that choose the option files, without `--no-defaults`: behind that one, MySQL's clients pass over

@@ -1,6 +1,9 @@
 use std::os::unix::fs::FileExt;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 
 use super::super::packing::Algorithm;
 use super::*;
@@ -101,6 +104,56 @@ async fn a_flipped_bit_is_found() {
             file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
             let error = read_back(extent).await.err().unwrap();
             assert!(matches!(error, ReadBackError::Corrupt { .. }), "{form:?}, byte {at}: {error}");
+        }
+    }
+}
+
+/// Where a disk does worse than to flip a bit: bytes of another place, of nothing, or no more bytes.
+#[test]
+fn a_block_that_is_damaged_anyhow_is_never_another_one() {
+    let damage = prop_oneof![
+        vec((0..13 * ALIGNMENT as u64, vec(any::<u8>(), 1..600)), 1..4).prop_map(Damage::Written),
+        (0..13 * ALIGNMENT as u64).prop_map(Damage::CutOff),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let tiers: Vec<_> = FORMS.map(|form| tier(1 << 30, form)).into();
+    let tiers = std::cell::RefCell::new(tiers);
+    let config = ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() };
+    let tried = TestRunner::new(config).run(&(0..FORMS.len(), damage), |(form, damage)| {
+        let mut tiers = tiers.borrow_mut();
+        let (_, _, tier) = &mut tiers[form];
+        let back = runtime.block_on(async {
+            let extent = written(tier, 1, 7).await;
+            damage.inflict(&extent);
+            tier.abandon_segment();
+            read_back(extent).await
+        });
+        match back {
+            Ok(buffer) => prop_assert!(buffer.payload() == rows(7)),
+            Err(ReadBackError::Corrupt { .. } | ReadBackError::Io { .. }) => {}
+            Err(other) => prop_assert!(false, "{other}"),
+        }
+        Ok(())
+    });
+    tried.unwrap();
+}
+
+#[derive(Clone, Debug)]
+enum Damage {
+    Written(Vec<(u64, Vec<u8>)>),
+    CutOff(u64),
+}
+
+impl Damage {
+    fn inflict(&self, extent: &Extent) {
+        let file = file(extent);
+        match self {
+            Self::Written(pieces) => {
+                for (at, bytes) in pieces {
+                    file.write_all_at(bytes, extent.offset + at).unwrap();
+                }
+            }
+            Self::CutOff(len) => file.set_len(extent.offset + len).unwrap(),
         }
     }
 }
