@@ -1,11 +1,12 @@
 # What people and CI type. Every target does its own set-up.
-.PHONY: test sim matrix soak fuzz corpus lint demo bench docs man deb setup tools
+.PHONY: test sim matrix soak fuzz corpus lint audit demo bench docs man deb setup tools
 
 CARGO ?= cargo
 
-# Formatting, lints, documentation, all tests.
+# Formatting, lints, documentation, all tests. Most of those wait for servers and clients, so there are more threads than
+# processors.
 test: setup lint
-	$(CARGO) test --workspace --quiet
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} $(CARGO) test --workspace --quiet
 
 # Sessions in simulated worlds (proxy/src/simulation.rs): SEEDS=… as many, FIRST=… from this one on.
 sim:
@@ -33,6 +34,11 @@ lint:
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	scripts/check-sans-io
+
+# Dependencies by deny.toml, with known vulnerabilities, which needs a network. Builds cargo-deny where it is missing.
+audit:
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check
 
 # A dump that dies of a slow sink, and the same one through Spillway.
 demo: tools

@@ -1,6 +1,7 @@
 //! The lines that a program writes, kept while it runs.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use crate::wait::wait_for;
 #[derive(Clone, Debug, Default)]
 pub struct Log {
     lines: Arc<Mutex<Vec<String>>>,
+    has_ended: Arc<AtomicBool>,
 }
 
 impl Log {
@@ -27,6 +29,7 @@ impl Log {
                 writer.lock().push(String::from_utf8_lossy(&line).trim_end().to_owned());
                 line.clear();
             }
+            writer.has_ended.store(true, Ordering::Release);
         });
         log
     }
@@ -52,6 +55,11 @@ impl Log {
     /// Waits for a line that contains `pattern`.
     pub fn wait_for(&self, pattern: &str, limit: Duration) -> Result<String> {
         self.wait_for_nth(pattern, 1, limit)
+    }
+
+    /// Waits for the last line of a program that has ended.
+    pub fn wait_for_end(&self, limit: Duration) -> Result<()> {
+        wait_for(limit, "the log's end", || Ok(self.has_ended.load(Ordering::Acquire).then_some(())))
     }
 
     /// The last lines, for an error message.

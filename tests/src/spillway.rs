@@ -107,6 +107,7 @@ impl Builder {
                 return Ok(Some(line.clone()));
             }
             if let Some(status) = running.ended()? {
+                log.wait_for_end(START_LIMIT)?;
                 bail!("spillway ended with {status}");
             }
             Ok(None)
@@ -286,9 +287,11 @@ impl Spillway {
         process::send(self.pid(), signal)
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for the last line of its log.
     pub fn wait_for_end(&mut self, limit: Duration) -> Result<ExitStatus> {
-        self.running.wait(limit).with_context(|| self.log.tail())
+        let status = self.running.wait(limit).with_context(|| self.log.tail())?;
+        self.log.wait_for_end(limit)?;
+        Ok(status)
     }
 
     /// Whether it runs.

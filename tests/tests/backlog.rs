@@ -88,7 +88,7 @@ fn a_full_spool_slows_the_dump() -> Result<()> {
 /// A dump larger than the spool, into a sink that stalls for longer than the server would wait.
 fn full_spool(place: SpoolOn, options: &[&str], size: u64) -> Result<()> {
     let server = Server::start(&["--net-write-timeout=1"])?;
-    data::report::load(&server, "test", 240 << 20)?;
+    data::report::load(&server, "test", 140 << 20)?;
     let expected = client::normalised(&process::run(&mut dump(&server.tcp()), LIMIT)?.success()?.stdout);
     let spillway = Spillway::to(&server.tcp()).spool(place).options(options).start()?;
 

@@ -70,14 +70,19 @@ fn plain_mariadb(program: &str, endpoint: &Endpoint) -> Command {
 /// right (seen without Spillway: MariaDB 10.11, ed25519, 7 of 400), so nobody logs in meanwhile.
 static ACCOUNTS: RwLock<()> = RwLock::new(());
 
-/// Has the server know no password by heart.
-fn forget_passwords(server: &Server) -> Result<()> {
-    let _nobody_logs_in = ACCOUNTS.write().unwrap_or_else(PoisonError::into_inner);
-    server.sql("FLUSH PRIVILEGES")
+/// Logs in to a server that knows no password by heart.
+fn log_in_forgotten(server: &Server, command: Command, user: &str, more: &[&str]) -> Result<Finished> {
+    let _nobody_else_logs_in = ACCOUNTS.write().unwrap_or_else(PoisonError::into_inner);
+    server.sql("FLUSH PRIVILEGES")?;
+    select_user(command, user, more)
 }
 
-fn log_in(mut command: Command, user: &str, more: &[&str]) -> Result<Finished> {
+fn log_in(command: Command, user: &str, more: &[&str]) -> Result<Finished> {
     let _accounts_stay = ACCOUNTS.read().unwrap_or_else(PoisonError::into_inner);
+    select_user(command, user, more)
+}
+
+fn select_user(mut command: Command, user: &str, more: &[&str]) -> Result<Finished> {
     command.args([&format!("--user={user}"), &format!("--password={PASSWORD}")]);
     command.args(["--batch", "--skip-column-names", "--execute", "SELECT CURRENT_USER()"]).args(more);
     process::run(&mut command, LIMIT)
@@ -113,8 +118,8 @@ fn a_client_without_tls_and_a_server_with_it() -> Result<()> {
     let through = Spillway::to(&mysql().tcp()).start()?;
     for (client, program, options) in CLIENTS {
         for user in ["caching_sha2_password", "sha256_password"] {
-            forget_passwords(mysql())?;
-            let finished = log_in(client(program, through.endpoint()), user, options)?;
+            let command = client(program, through.endpoint());
+            let finished = log_in_forgotten(mysql(), command, user, options)?;
             assert_is(finished, user).with_context(|| format!("{program} {options:?} {user}"))?;
         }
     }
@@ -159,8 +164,7 @@ fn a_client_with_tls_and_a_server_without_it() -> Result<()> {
     }
     for user in ["caching_sha2_password", "sha256_password"] {
         for command in with_tls(&fetching) {
-            forget_passwords(mysql())?;
-            assert_is(log_in(command, user, &[])?, user).context(user)?;
+            assert_is(log_in_forgotten(mysql(), command, user, &[])?, user).context(user)?;
         }
     }
     let (strict, fetching) = (through(mariadb(), &[])?, through(mariadb(), &["--get-server-public-key"])?);
@@ -190,9 +194,9 @@ fn tls_on_both_sides() -> Result<()> {
     ] {
         let through = Spillway::to(&server.tcp()).options(&own.each_ref().map(String::as_str)).start()?;
         for &user in users {
-            forget_passwords(server)?;
             let client = mariadb11::command("mariadb", through.endpoint());
-            assert_is(log_in(client, user, &[&ca])?, user).with_context(|| user.to_owned())?;
+            let finished = log_in_forgotten(server, client, user, &[&ca])?;
+            assert_is(finished, user).with_context(|| user.to_owned())?;
         }
     }
     Ok(())
@@ -224,8 +228,7 @@ fn stored_accounts_of_every_plugin() -> Result<()> {
             let through =
                 Spillway::to(&upstream).listen(&socket).options(&account).options(options).start()?;
             for (client, program, _) in CLIENTS {
-                forget_passwords(server)?;
-                let finished = log_in(client(program, through.endpoint()), user, &[])?;
+                let finished = log_in_forgotten(server, client(program, through.endpoint()), user, &[])?;
                 assert_is(finished, user)
                     .with_context(|| format!("{program} to {user} over {upstream} {options:?}"))?;
             }
@@ -241,9 +244,8 @@ fn stored_accounts_that_want_a_key_are_told_how_to_get_it() -> Result<()> {
         (mysql(), "caching_sha2_password"),
         (mariadb(), "caching_sha2_password"),
     ] {
-        forget_passwords(server)?;
         let (through, _file) = stored(&server.tcp(), user, &["--upstream-tls=off"])?;
-        let refused = log_in(mysql9::command("mysql", through.endpoint()), user, &[])?;
+        let refused = log_in_forgotten(server, mysql9::command("mysql", through.endpoint()), user, &[])?;
         for part in ["1251", user, "--upstream-server-public-key", "--get-server-public-key", "TLS"] {
             ensure!(refused.stderr.contains(part), "no {part:?}: {}", refused.stderr);
         }
