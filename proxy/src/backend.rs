@@ -233,29 +233,31 @@ impl Upstreams {
         }
     }
 
-    /// Connects to `server` again, and to no other.
+    /// Connects to `server` again, and to no other. When `gone` completes, as [`reach`](Self::reach).
     pub(crate) async fn reach_again(
         &self,
         server: &Server,
         attempts: &mut Attempts,
         like: &Greeting,
+        gone: impl Future<Output = ()>,
     ) -> Result<Reached, ReachError> {
+        let mut gone = pin!(gone);
         loop {
             attempts.begin(0);
             let addresses: Vec<_> = server.address.into_iter().collect();
-            let greeted = match self.connect(&server.upstream, &addresses, attempts).await {
-                Ok((stream, server)) => {
-                    self.greet(stream, server, attempts, Some(like), pin!(std::future::pending())).await
-                }
-                Err(error) => Err(error.into()),
-            };
+            let greeted = self
+                .connect_and_greet(&server.upstream, &addresses, attempts, Some(like), gone.as_mut())
+                .await;
             if let Some(upstream) = self.endpoints.iter().position(|endpoint| *endpoint == server.upstream) {
                 self.note(upstream, &greeted);
             }
             match greeted {
                 Ok(reached) => return Ok(reached),
                 Err(Ended::For(error)) => return Err(error),
-                Err(Ended::Attempt(error)) => attempts.failed(error).await?,
+                Err(Ended::Attempt(error)) => tokio::select! {
+                    next = attempts.failed(error) => next?,
+                    () = gone.as_mut() => return Err(ReachError::ClientGone),
+                },
             }
         }
     }
@@ -272,7 +274,18 @@ impl Upstreams {
             () = gone.as_mut() => return Err(Ended::For(ReachError::ClientGone)),
             addresses = self.resolve(upstream, attempts) => addresses?,
         };
-        let mut connecting = pin!(self.connect(upstream, &addresses, attempts));
+        self.connect_and_greet(upstream, &addresses, attempts, like, gone).await
+    }
+
+    async fn connect_and_greet(
+        &self,
+        upstream: &Endpoint,
+        addresses: &[SocketAddr],
+        attempts: &Attempts,
+        like: Option<&Greeting>,
+        mut gone: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Reached, Ended> {
+        let mut connecting = pin!(self.connect(upstream, addresses, attempts));
         let (stream, server) = tokio::select! {
             biased;
             () = gone.as_mut() => {

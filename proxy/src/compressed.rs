@@ -101,9 +101,14 @@ impl Compressed {
         Ok(inflated)
     }
 
+    /// Whether there is room to read into.
+    pub(crate) fn has_room(&self) -> bool {
+        self.wire.len() < WIRE_LEN
+    }
+
     /// One read, if there is room. 0 means that the peer has closed.
     pub(crate) fn poll_read(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.wire.len() >= WIRE_LEN {
+        if !self.has_room() {
             return Poll::Pending;
         }
         self.wire.reserve(WIRE_LEN - self.wire.len());

@@ -6,7 +6,8 @@
 //!                     └──► check ─► backend, spool
 //! ```
 //!
-//! `admin` and `console` show what they do. Dependencies between the modules run from left to right. `ARCHITECTURE.md` tells the story of a session.
+//! `admin` and `console` show what they do. Dependencies between the modules run from left to right. `ARCHITECTURE.md`
+//! tells the story of a session.
 
 #![warn(missing_docs)]
 

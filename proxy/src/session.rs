@@ -183,6 +183,10 @@ impl Proxy {
                  proves its own by the password, which spillway cannot do for its own"
             );
         }
+        tokio::select! {
+            () = relay.end_login() => {}
+            () = stop.cancelled() => {}
+        }
         let (client, spool, mut journal) = relay.into_parts();
         journal.end(matches!(end, RelayEnd::ClientGone(_)));
         self.ledger.on_backlog(spool.stats().backlog_peak);

@@ -3,9 +3,9 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::LazyLock;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use nix::libc;
@@ -116,6 +116,11 @@ impl Socket {
                 _ => return,
             }
         }
+    }
+
+    /// Whether that is so now.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        pin!(self.read_closed()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 }
 

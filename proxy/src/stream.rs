@@ -114,6 +114,11 @@ impl Stream {
         }
     }
 
+    /// Whether the peer has ended its side of the connection, whatever it has sent before.
+    pub(crate) fn is_read_closed(&self) -> bool {
+        self.socket().is_none_or(Socket::is_read_closed)
+    }
+
     /// Has the kernel wake whoever waits for bytes to read only when so many are there, or none will follow. False
     /// where it cannot.
     pub(crate) fn set_least_readable(&self, bytes: i32) -> bool {

@@ -230,15 +230,18 @@ impl BackendHalf {
         self.pending.iter().filter(|pending| matches!(pending, Pending::Client { .. })).count()
     }
 
-    /// Whether a command under way must be answered before the next one of the client's may start: a keepalive, whose
-    /// answer may be an error that belongs to that command, or a command that wipes the session-init statements.
-    pub(crate) fn holds_commands(&self) -> bool {
+    /// Whether a command under way must be answered before this one of the client's may start: a keepalive, whose
+    /// answer may be an error that belongs to that command; a command that wipes the session-init statements; what begins
+    /// a session, as a connection that is lost until then can be replaced unseen, which this command would forbid.
+    pub(crate) fn holds(&self, command: Command) -> bool {
         if self.stream.is_none() {
             // What was under way when it was given up will never be answered.
             return false;
         }
         match self.pending.back() {
-            Some(Pending::Own(own)) => *own == OwnCommand::Keepalive,
+            Some(Pending::Own(OwnCommand::Keepalive)) => true,
+            Some(Pending::Own(OwnCommand::IdleTimeouts(_))) => command != Command::QUIT,
+            Some(Pending::Own(_)) => false,
             Some(Pending::Client { command, .. }) => *command == Command::RESET_CONNECTION,
             Some(Pending::Setting(_)) => false,
             // An unsolicited ERR is on its way.

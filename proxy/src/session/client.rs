@@ -88,13 +88,26 @@ impl ClientHalf {
         self.stream.silence()
     }
 
+    /// Whether there is room for more commands.
+    fn has_room(&self) -> bool {
+        match &self.compression {
+            Some(compression) => compression.link.has_room(),
+            None => self.inbox.len() < INBOX_LEN,
+        }
+    }
+
+    /// Whether it has gone, and no read tells, as the commands before its end have to wait. To be asked now and then.
+    pub(crate) fn has_gone_unread(&self) -> bool {
+        !self.has_room() && self.stream.is_read_closed()
+    }
+
     /// One read of commands, if there is room for them. 0 means that the client has gone.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.has_room() {
+            return Poll::Pending;
+        }
         if let Some(compression) = &mut self.compression {
             return compression.link.poll_read(&mut self.stream, cx);
-        }
-        if self.inbox.len() >= INBOX_LEN {
-            return Poll::Pending;
         }
         self.inbox.reserve(INBOX_LEN - self.inbox.len());
         poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox)

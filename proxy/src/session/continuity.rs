@@ -11,12 +11,13 @@ use spillway_protocol::{
     Capabilities, Command, Greeting, HandshakeResponse, StatementKind, StatusFlags, classify, ok_status,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::loss::Loss;
 use crate::backend::attempts::Attempts;
 use crate::backend::failure::{AttemptError, Cause, Phase};
 use crate::backend::login::{LoginError, log_in};
-use crate::backend::{Reached, Server, Upstreams};
+use crate::backend::{ReachError, Reached, Server, Upstreams};
 use crate::credentials::Credentials;
 use crate::proxy_protocol::Ends;
 
@@ -266,36 +267,52 @@ impl Continuity {
     }
 
     /// Connects and logs in to the same server again; owns all that it needs. Goes on with earlier attempts, of which
-    /// the last one has failed.
+    /// the last one has failed. When it is `unwanted`, there is no further attempt; the one under way is ended as a server
+    /// likes it, or goes on to its end.
     ///
     /// # Errors
     /// [`Loss`] if that was not to be done in the time there is.
     pub(crate) fn resume(
         &self,
         earlier: Option<(Attempts, AttemptError)>,
+        unwanted: CancellationToken,
     ) -> impl Future<Output = Result<Resumed, Loss>> + Send + use<> {
         let (upstreams, credentials) = (Arc::clone(&self.upstreams), Arc::clone(&self.credentials));
         let (client, server, greeting) = (self.client, self.server.clone(), self.greeting.clone());
         let (response, capabilities) = (self.response.clone(), self.capabilities);
         async move {
-            let not_replaced = |error: &dyn std::error::Error| Loss::NotReplaced(error.to_string());
             let mut attempts = upstreams.attempts_at_one(client);
             if let Some((earlier, error)) = earlier {
                 attempts = earlier;
-                attempts.failed(error).await.map_err(|error| not_replaced(&error))?;
+                wait(&mut attempts, error, &unwanted).await?;
             }
             loop {
-                let reached = upstreams.reach_again(&server, &mut attempts, &greeting).await;
+                let gone = unwanted.cancelled();
+                let reached = upstreams.reach_again(&server, &mut attempts, &greeting, gone).await;
                 let reached = reached.map_err(|error| not_replaced(&error))?;
                 match log_in(&upstreams, reached, &response, capabilities, &credentials, &attempts).await {
                     Ok((reached, ok)) => return Ok(Resumed { reached, status: ok_status(&ok), attempts }),
-                    Err(LoginError::Lost(error)) => {
-                        attempts.failed(error).await.map_err(|error| not_replaced(&error))?;
-                    }
+                    Err(LoginError::Lost(error)) => wait(&mut attempts, error, &unwanted).await?,
                     Err(LoginError::Refused(refused)) => return Err(not_replaced(&refused)),
                 }
             }
         }
+    }
+}
+
+fn not_replaced(error: &dyn std::error::Error) -> Loss {
+    Loss::NotReplaced(error.to_string())
+}
+
+/// Waits for the time of the next attempt, unless it is `unwanted`.
+async fn wait(
+    attempts: &mut Attempts,
+    error: AttemptError,
+    unwanted: &CancellationToken,
+) -> Result<(), Loss> {
+    tokio::select! {
+        next = attempts.failed(error) => next.map_err(|error| not_replaced(&error)),
+        () = unwanted.cancelled() => Err(not_replaced(&ReachError::ClientGone)),
     }
 }
 

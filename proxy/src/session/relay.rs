@@ -261,8 +261,13 @@ impl Relay {
                 Err(error) => return Poll::Ready(RelayEnd::ClientGone(Some(error))),
             };
             let ticked = self.poll_keepalive(cx);
-            if ticked && let Some(error) = silent(self.client.silence(), self.peer_timeout) {
-                return Poll::Ready(RelayEnd::ClientGone(Some(error)));
+            if ticked {
+                if let Some(error) = silent(self.client.silence(), self.peer_timeout) {
+                    return Poll::Ready(RelayEnd::ClientGone(Some(error)));
+                }
+                if self.client.has_gone_unread() {
+                    return Poll::Ready(self.on_client_end(None));
+                }
             }
             if self.is_over() {
                 return Poll::Ready(self.end());

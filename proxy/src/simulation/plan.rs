@@ -104,6 +104,14 @@ impl Default for ServerPlan {
     }
 }
 
+impl ServerPlan {
+    /// Whether connecting takes its time.
+    fn is_slow(&self) -> bool {
+        matches!(self.greeting, GreetingFault::Late(_) | GreetingFault::Stall)
+            || matches!(self.login, LoginFault::Late(_) | LoginFault::Stall)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum GreetingFault {
     None,
@@ -121,6 +129,8 @@ pub(super) enum LoginFault {
     None,
     /// The connection is closed when the answer to the greeting has come.
     Close,
+    /// The answer takes its time.
+    Late(Duration),
     /// Nothing is said to it.
     Stall,
 }
@@ -259,7 +269,11 @@ impl Plan {
                 server.greeting = draw_greeting_fault(rng);
             }
             if logins && rng.random_ratio(1, 2) {
-                server.login = if rng.random_ratio(1, 5) { LoginFault::Stall } else { LoginFault::Close };
+                server.login = match rng.random_range(0..5) {
+                    0 => LoginFault::Stall,
+                    1 => LoginFault::Late(Duration::from_millis(rng.random_range(1..4000))),
+                    _ => LoginFault::Close,
+                };
             }
             if ends && rng.random_ratio(2, 3) {
                 let ending = [Ending::Close, Ending::Close, Ending::HalfClose, Ending::Stall];
@@ -269,6 +283,14 @@ impl Plan {
             }
             if farewells {
                 server.farewell = Some(rng.random_range(0..20));
+            }
+        }
+        if self.servers.iter().filter(|server| server.is_slow()).count() > 1 {
+            // The time for all attempts could end in the middle of one.
+            for server in &mut self.servers {
+                if matches!(server.login, LoginFault::Late(_)) {
+                    server.login = LoginFault::None;
+                }
             }
         }
         if leaves {
@@ -299,14 +321,10 @@ impl Plan {
 
     /// Whether the client must be let in, whatever happens to its server.
     pub(super) fn must_log_in(&self) -> bool {
-        let is_slow = |server: &ServerPlan| {
-            matches!(server.greeting, GreetingFault::Late(_) | GreetingFault::Stall)
-                || server.login == LoginFault::Stall
-        };
         let lost = self.servers.iter().filter(|server| server.login != LoginFault::None).count();
         // With the client's own answers there is one more try.
         let can_be_healed = self.is_stored || lost <= 1;
-        self.stop.is_none() && can_be_healed && !self.servers.iter().any(is_slow)
+        self.stop.is_none() && can_be_healed && !self.servers.iter().any(ServerPlan::is_slow)
     }
 
     /// What the client is to see.

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use spillway_protocol::HEADER_LEN;
 
 use super::client::{End, Login};
 use super::oracle::judge_all;
-use super::plan::{Ending, Leaves, Plan, ServerPlan, StopPlan};
+use super::plan::{Ending, Leaves, LoginFault, Plan, ServerPlan, StopPlan};
 use super::script::{Dialect, Exchange, Kind, Packets, close, setting, unknown};
 use super::world::{self, Outcome, Place};
 
@@ -35,6 +36,12 @@ fn call(number: usize, results: usize) -> Exchange {
     }
     answer.push(&[0, 0, 0, 2, 0, 0, 0]);
     Exchange { payload: format!("\x03CALL p({number})").into_bytes(), kind: Kind::Answered, answer }
+}
+
+/// A command of 200 KB, most of which waits in the socket while it may not start.
+fn large(number: usize) -> Exchange {
+    let payload = format!("\x03SELECT {number} /* {} */", "x".repeat(200_000)).into_bytes();
+    Exchange { payload, kind: Kind::Answered, answer: Packets::just_ok() }
 }
 
 /// The connection with this number is cut after so many bytes.
@@ -103,4 +110,29 @@ fn a_command_that_waits_for_a_keepalive_is_told_when_spillway_stops() {
         plan.stop = Some(StopPlan { after: Duration::from_secs(120), received: usize::MAX, kill: false });
     });
     assert_eq!((outcome.client.end, outcome.told_errors), (End::Closed, 1));
+}
+
+/// The session went on for as long as the server said nothing.
+#[test]
+fn a_client_may_leave_behind_a_large_command_that_waits() {
+    let outcome = good_world(vec![large(0)], |plan| {
+        plan.servers = vec![ServerPlan { end: Some((1, Ending::Stall)), ..ServerPlan::default() }];
+        plan.client.leaves = Some(Leaves::Sent(100_000));
+    });
+    assert_eq!(outcome.client.end, End::Left);
+}
+
+/// The login by which the lost connection was being replaced was broken off.
+#[test]
+fn a_client_may_leave_while_its_server_is_being_replaced() {
+    let outcome = good_world(vec![call(0, 0), call(1, 0)], |plan| {
+        plan.is_stored = true;
+        cut(plan, 1, 10);
+        let late = LoginFault::Late(Duration::from_secs(5));
+        plan.servers.push(ServerPlan { login: late, ..ServerPlan::default() });
+        // The first command begins the login; the second is begun a second later, and not ended.
+        (plan.client.think, plan.client.depth) = (Duration::from_secs(1), 2);
+        plan.client.leaves = Some(Leaves::Sent(HEADER_LEN + plan.exchanges[0].payload.len() + 1));
+    });
+    assert_eq!((outcome.client.end, outcome.server.connections), (End::Left, 3));
 }

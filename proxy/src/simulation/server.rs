@@ -251,6 +251,7 @@ impl Conversation<'_> {
         match self.plan.login {
             LoginFault::None => {}
             LoginFault::Close => return Err(End::Planned(Fault::Login, Ending::Close)),
+            LoginFault::Late(delay) => sleep(delay).await,
             LoginFault::Stall => return Err(End::Planned(Fault::Login, Ending::Stall)),
         }
         let mut answer = response.auth_response().to_vec();

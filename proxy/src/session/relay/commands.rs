@@ -35,7 +35,7 @@ impl Relay {
         Ok(progress)
     }
 
-    fn on_client_end(&mut self, error: Option<io::Error>) -> RelayEnd {
+    pub(super) fn on_client_end(&mut self, error: Option<io::Error>) -> RelayEnd {
         let between = self.spool.pending() == 0 && self.client.reader.is_between_commands();
         if self.quitting || between && error.is_none() {
             RelayEnd::ClientLeft
@@ -127,7 +127,7 @@ impl Relay {
             return false;
         }
         let has_room = self.spool.pending() < MAX_OUTSTANDING;
-        has_room && (self.loss.is_some() || self.is_linked_for(command) && !self.backend.holds_commands())
+        has_room && (self.loss.is_some() || self.is_linked_for(command) && !self.backend.holds(command))
     }
 
     fn start(&mut self, command: Command) {

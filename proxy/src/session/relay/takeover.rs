@@ -18,6 +18,7 @@ use std::task::{Context, Poll};
 
 use spillway_protocol::{Command, HEADER_LEN, ResponseEnd, ok_warnings};
 use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::super::backend::{BackendHalf, OwnCommand, Setting};
@@ -36,9 +37,16 @@ pub(super) enum Link {
     /// The connection is lost; a new one is made for the client's next command.
     Parked,
     /// A new connection is being made.
-    Resuming(Pin<Box<dyn Future<Output = Result<Resumed, Loss>> + Send>>),
+    Resuming(Resuming),
     /// A new connection is being given what the lost one had.
     SettingUp(Box<SettingUp>),
+}
+
+/// A new connection in the making.
+pub(super) struct Resuming {
+    made: Pin<Box<dyn Future<Output = Result<Resumed, Loss>> + Send>>,
+    /// Nobody wants it any more.
+    unwanted: CancellationToken,
 }
 
 /// A new connection that is not known to be as good as the lost one.
@@ -87,15 +95,29 @@ impl Relay {
 
     fn resume(&mut self, earlier: Option<(Attempts, AttemptError)>) {
         if let Some(continuity) = &self.continuity {
-            self.link = Link::Resuming(Box::pin(continuity.resume(earlier)));
+            let unwanted = CancellationToken::new();
+            let made = Box::pin(continuity.resume(earlier, unwanted.clone()));
+            self.link = Link::Resuming(Resuming { made, unwanted });
         }
+    }
+
+    /// Brings a login that is under way to an end that the server likes, as the client has gone: one that is broken off
+    /// counts against this host. Takes no longer than the steps of one login may.
+    pub(crate) async fn end_login(&mut self) {
+        let Link::Resuming(resuming) = &mut self.link else { return };
+        resuming.unwanted.cancel();
+        if let Ok(Resumed { mut reached, .. }) = resuming.made.as_mut().await {
+            // The server ends the session in any case.
+            let _ = reached.stream.write_numbered(0, &[Command::QUIT.0]).await;
+        }
+        self.link = Link::Parked;
     }
 
     pub(super) fn poll_resume(&mut self, cx: &mut Context<'_>) -> bool {
         match &mut self.link {
             Link::Up | Link::Parked => false,
             Link::Resuming(resuming) => {
-                let Poll::Ready(outcome) = resuming.as_mut().poll(cx) else { return false };
+                let Poll::Ready(outcome) = resuming.made.as_mut().poll(cx) else { return false };
                 match outcome {
                     Ok(resumed) => self.on_resumed(resumed),
                     Err(loss) => self.lose_for_good(loss),
