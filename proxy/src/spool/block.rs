@@ -1,6 +1,8 @@
 //! Blocks: what the spool reads into, keeps in memory, and writes to disk as it stands.
 
+use std::mem;
 use std::ops::{Deref, DerefMut, Range};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use memmap2::{Advice, MmapMut};
 
@@ -84,22 +86,68 @@ impl Buffer {
     }
 }
 
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let memory = mem::replace(&mut self.memory, Memory::Heap(Box::default()));
+        if let Memory::Mapped(mapped) = memory {
+            let mut free = free();
+            if bytes_of(&free) + mapped.len() <= MAX_FREE {
+                free.push(mapped);
+            }
+        }
+    }
+}
+
+/// From this length on a buffer is a mapping of its own, which goes back to the system when it is freed. From a heap that
+/// several threads share, blocks of many sessions leave holes: a fifth of what they hold was seen.
+const MAPPED_LEN: usize = 256 * 1024;
+
+/// Free mappings, which sessions hand on to each other: the pages of a new one cost more than to fill it. What is in them
+/// is another session's.
+static FREE: Mutex<Vec<MmapMut>> = Mutex::new(Vec::new());
+
+/// Bytes of these that are kept.
+const MAX_FREE: usize = 16 * 1024 * 1024;
+
+/// Gives free mappings back to the system.
+pub(super) fn trim() {
+    drop(mem::take(&mut *free()));
+}
+
+fn bytes_of(mappings: &[MmapMut]) -> usize {
+    mappings.iter().map(|mapped| mapped.len()).sum()
+}
+
+fn free() -> MutexGuard<'static, Vec<MmapMut>> {
+    FREE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Where a buffer lies. Zeroed pages come from the system untouched, so what is never filled costs nothing.
 enum Memory {
     Heap(Box<[u8]>),
-    /// Left out of core dumps, for which it must be a mapping of its own.
-    Undumped(MmapMut),
+    Mapped(MmapMut),
 }
 
 impl Memory {
     fn new(len: usize) -> Self {
-        let undumped = || {
-            let mapped = MmapMut::map_anon(len).ok()?;
-            mapped.advise(Advice::DontDump).ok().map(|()| Self::Undumped(mapped))
-        };
-        // A process may have some thousand mappings. Rows in a core dump are better than no session.
-        let undumped = if core_dumps::are_allowed() { undumped() } else { None };
-        undumped.unwrap_or_else(|| Self::Heap(vec![0; len].into_boxed_slice()))
+        let is_undumped = core_dumps::are_allowed();
+        // What is to be left out of core dumps must be a mapping, too.
+        let mapped = if is_undumped || len >= MAPPED_LEN { Self::mapped(len, is_undumped) } else { None };
+        // A process may have some ten thousand mappings. Rows in a core dump are better than no session.
+        mapped.unwrap_or_else(|| Self::Heap(vec![0; len].into_boxed_slice()))
+    }
+
+    fn mapped(len: usize, is_undumped: bool) -> Option<Self> {
+        let mut free = free();
+        if let Some(index) = free.iter().rposition(|mapped| mapped.len() == len) {
+            return Some(Self::Mapped(free.swap_remove(index)));
+        }
+        drop(free);
+        let mapped = MmapMut::map_anon(len).ok()?;
+        if is_undumped {
+            mapped.advise(Advice::DontDump).ok()?;
+        }
+        Some(Self::Mapped(mapped))
     }
 }
 
@@ -109,7 +157,7 @@ impl Deref for Memory {
     fn deref(&self) -> &[u8] {
         match self {
             Self::Heap(memory) => memory,
-            Self::Undumped(memory) => memory,
+            Self::Mapped(memory) => memory,
         }
     }
 }
@@ -118,7 +166,7 @@ impl DerefMut for Memory {
     fn deref_mut(&mut self) -> &mut [u8] {
         match self {
             Self::Heap(memory) => memory,
-            Self::Undumped(memory) => memory,
+            Self::Mapped(memory) => memory,
         }
     }
 }
@@ -139,6 +187,14 @@ mod tests {
         let rest = buffer.room().len();
         buffer.fill(rest);
         assert_eq!(buffer.sectors().len(), 2 * ALIGNMENT);
+    }
+
+    #[test]
+    fn free_mappings_are_kept_within_bounds() {
+        let buffers: Vec<_> = (0..20).map(|_| Buffer::new(MAX_BLOCK_LEN)).collect();
+        assert!(buffers.iter().all(|buffer| matches!(buffer.memory, Memory::Mapped(_))));
+        drop(buffers);
+        assert!(bytes_of(&free()) <= MAX_FREE);
     }
 
     #[test]

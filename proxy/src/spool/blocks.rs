@@ -1,6 +1,6 @@
 //! Blocks in memory: begun, filled, sealed, given back. They grow with the traffic and shrink when it ends.
 
-use super::block::{Buffer, MAX_BLOCK_LEN, MIN_BLOCK_LEN};
+use super::block::{self, Buffer, MAX_BLOCK_LEN, MIN_BLOCK_LEN};
 use super::response::grow_by_an_eighth;
 use super::tiers::MAX_WRITES;
 use super::{Block, BlockState, Spool};
@@ -122,6 +122,7 @@ impl Spool {
     /// Gives back what a drain that stands still does not need.
     pub(crate) fn rest(&mut self) {
         self.drop_spares();
+        block::trim();
     }
 
     /// Gives back what an idle session does not need.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::block;
 use super::block::MAX_BLOCK_LEN;
 use super::disk::{self, ReadBackError, WriteError};
 use super::response::Feedable;
@@ -61,6 +62,8 @@ impl Spool {
                 BlockState::Loaded(_) | BlockState::Gone => {}
             }
         }
+        self.spares.clear();
+        block::trim();
         let disk = self.disk;
         if extents.is_empty() && disk.is_unused() {
             return;
