@@ -34,6 +34,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 	scripts/check-sans-io
+	$(CARGO) test --workspace --quiet --test dependencies
 
 # Dependencies by deny.toml, with known vulnerabilities, which needs a network. Builds cargo-deny where it is missing.
 audit:

@@ -282,6 +282,14 @@ impl Spillway {
         process::run(&mut python, START_LIMIT)?.success().context("EXT4_IOC_SHUTDOWN").map(drop)
     }
 
+    /// Mounts the file system of [`SpoolOn::Ext4`] anew with this option: `ro`, as the kernel does after an error, or `rw`.
+    pub fn remount_disk(&self, option: &str) -> Result<()> {
+        let mut nsenter = client::clean("nsenter");
+        nsenter.arg(format!("--target={}", self.pid())).args(["--mount", "mount", "-o"]);
+        nsenter.arg(format!("remount,{option}")).arg(self.spool_dir());
+        process::run(&mut nsenter, START_LIMIT)?.success().context("mounting it anew").map(drop)
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         process::send(self.pid(), signal)

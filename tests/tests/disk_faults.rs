@@ -127,6 +127,24 @@ fn a_disk_that_has_failed_before() -> Result<()> {
     Ok(())
 }
 
+/// While a spool file is open the kernel refuses that (EBUSY): it is done before there is one.
+#[test]
+fn a_disk_that_has_become_read_only() -> Result<()> {
+    let (server, _) = setting();
+    let spillway = Spillway::to(&server.tcp()).spool(SpoolOn::Ext4(160)).start()?;
+    spillway.remount_disk("ro")?;
+    check_dump(&spillway)?;
+    spillway.wait_for_log("cannot spool", LIMIT)?;
+    // When it can be written to again, it is used again.
+    spillway.remount_disk("rw")?;
+    let mut running = Running::start(&mut dump(spillway.endpoint()))?;
+    let held = Held::after(running.child.stdout.take().context("no stdout")?, 1000)?;
+    wait_until(LIMIT, "a backlog on disk", || spillway.spool_space().is_ok_and(|space| space > 8 << 20))?;
+    let output = held.release();
+    running.finish(LIMIT)?.success()?;
+    assert_right(&output.finish()?)
+}
+
 #[test]
 fn a_spool_directory_that_is_removed() -> Result<()> {
     let stalled = Stalled::on(SpoolOn::Disk, "--spool-encrypt=false")?;
